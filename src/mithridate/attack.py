@@ -1,0 +1,103 @@
+"""An attack turns clean rows into poison; what it returns is quantised and checked before anyone else sees it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+
+from mithridate.dataset import Dataset
+from mithridate.errors import ConfigError
+from mithridate.goal import Aims, GoalSpec
+from mithridate.learner import Learner
+from mithridate.poison import Poison
+from mithridate.seeding import Seed
+from mithridate.threat import ThreatModel
+from mithridate.watch import Watch, silent
+
+
+class Attack(ABC):
+    """A published way of making poison. Kinds are frozen dataclasses in ``attacks/``, one method a file."""
+
+    name: ClassVar[str]
+    goals: ClassVar[tuple[type[GoalSpec], ...]]
+    """The kinds of goal it can pursue."""
+    rows: ClassVar[tuple[str, ...]] = ("replace",)
+    """Whether it replaces rows, appends them, or both."""
+    needs_surrogate: ClassVar[bool] = True
+    """Whether it trains networks of its own."""
+
+    @abstractmethod
+    def craft(
+        self,
+        data: Dataset,
+        threat: ThreatModel,
+        *,
+        aims: Aims,
+        surrogates: Sequence[Learner],
+        seed: Seed,
+        watch: Watch = silent,
+    ) -> Poison:
+        """Poison for ``data`` that pursues ``aims`` within ``threat``. Callers use :func:`craft`, which checks it."""
+
+
+def craft(
+    attack: Attack,
+    data: Dataset,
+    *,
+    threat: ThreatModel,
+    aims: Aims,
+    surrogates: Sequence[Learner] = (),
+    seed: Seed,
+    watch: Watch = silent,
+) -> Poison:
+    """The poison an attack makes, as it would be released: rounded to what can be stored, and within its threat model.
+
+    ``data`` is the clean training set and ``aims`` what the attacker may know (``goal.known``). Raises
+    :class:`ConfigError` where the attack cannot pursue the goal or lacks surrogates, and
+    :class:`~mithridate.errors.ThreatModelError` where its result breaks the threat model.
+    """
+    wrong = problems(attack, threat, surrogates=surrogates)
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+    raw = attack.craft(data, threat, aims=aims, surrogates=surrogates, seed=seed, watch=watch)
+    poison = released(raw, data, threat)
+    threat.check(data, poison)
+    return poison
+
+
+def released(poison: Poison, data: Dataset, threat: ThreatModel) -> Poison:
+    """The poison rounded to what can be stored, without leaving the allowed change by rounding.
+
+    Values go to the nearest level; only where that leaves a radius which is no whole number of levels, the rows at
+    fault go to the last level inside it.
+    """
+    rounded = poison.quantised()
+    if threat.rows == "append" or not len(poison.rows):
+        return rounded
+    if not bool(torch.isin(poison.rows.ids, data.ids.to(poison.rows.device)).all()):
+        return rounded  # the check that follows says what is wrong
+    clean = data.rows(poison.rows.ids).to(poison.rows.device)
+    outside = threat.perturbation.excess(rounded.rows.all_inputs(), clean.all_inputs()) > 0
+    if not bool(outside.any()):
+        return rounded
+    inside = poison.towards(clean).rows.inputs
+    mask = outside.reshape(-1, *[1] * len(poison.rows.space.shape))
+    inputs = torch.where(mask, inside, rounded.rows.inputs)
+    return replace(rounded, rows=replace(rounded.rows, inputs=inputs))
+
+
+def problems(attack: Attack, threat: ThreatModel, *, surrogates: Sequence[Learner]) -> list[str]:
+    """Why this attack cannot be tried under this threat model; empty where it can."""
+    found = []
+    if not isinstance(threat.goal, attack.goals):
+        able = ", ".join(goal.name for goal in attack.goals)
+        found.append(f"{attack.name} cannot pursue the goal '{threat.goal.name}' (it can: {able})")
+    if threat.rows not in attack.rows:
+        found.append(f"{attack.name} cannot {threat.rows} rows (it can: {', '.join(attack.rows)})")
+    if attack.needs_surrogate and not surrogates:
+        found.append(f"{attack.name} needs at least one surrogate learner")
+    return found

@@ -1,0 +1,61 @@
+"""A poison is rows with ids, and the trace of how it was made; a trigger is what marks an input."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mithridate.dataset import Dataset
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Poison:
+    """Rows that an attacker writes over a training set: known ids are replaced, new ids are appended."""
+
+    rows: Dataset
+    """The poisoned rows, as the victim would receive them."""
+    trace: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Named curves recorded while crafting (``loss``: the attack's objective at each step), for the report."""
+
+    def quantised(self) -> Poison:
+        """The same poison in the stored form of its space: 8-bit images are rounded to their 256 levels."""
+        stored = self.rows.space.encode(self.rows.all_inputs())
+        return replace(self, rows=replace(self.rows, inputs=stored))
+
+    def towards(self, clean: Dataset) -> Poison:
+        """The same poison, each value rounded to the last level on the way from ``clean`` (same ids, same order).
+
+        No value ends further from its clean one than it was, so whatever norm bounds the change still does.
+        """
+        space = self.rows.space
+        if space.levels is None:
+            return self
+        step = (space.bounds[1] - space.bounds[0]) / (space.levels - 1)
+        base = clean.all_inputs()
+        levels = (self.rows.all_inputs() - base) / step
+        moved = torch.trunc(levels + 1e-3 * levels.sign())  # 7.9999 levels are 8: float32 error, not distance
+        return replace(self, rows=replace(self.rows, inputs=space.encode(base + step * moved)))
+
+    def apply(self, data: Dataset) -> Dataset:
+        """The training set with this poison in it."""
+        return data.updated(self.rows)
+
+
+def no_poison(data: Dataset, trace: Mapping[str, tuple[float, ...]] | None = None) -> Poison:
+    """A poison without rows, in the space of ``data``."""
+    return Poison(rows=data.at(torch.zeros(0, dtype=torch.int64, device=data.device)), trace=trace or {})
+
+
+class Trigger(ABC):
+    """A mark put on inputs. Kinds are frozen dataclasses in ``triggers/``."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def apply(self, inputs: Tensor) -> Tensor:
+        """Inputs ``(N, *shape)`` in natural units with the mark on them, same shape and range."""
