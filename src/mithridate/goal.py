@@ -174,7 +174,8 @@ class Backdoor(GoalSpec):
         judged = self._aims(test, wanted, source)
         pool = self._aims(train, wanted, source)
         order = torch.randperm(len(pool), generator=seed.child("known").generator())[: self.known]
-        assert pool.wanted is not None and pool.ids is not None
+        assert pool.wanted is not None
+        assert pool.ids is not None
         known = replace(
             pool, inputs=pool.inputs[order], labels=pool.labels[order], wanted=pool.wanted[order], ids=pool.ids[order]
         )

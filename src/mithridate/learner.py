@@ -48,7 +48,7 @@ class Hook:
     """A place in the training loop where a defense can act. Every method may be left as it is."""
 
     def keep(self, data: Dataset, progress: Progress | None) -> Tensor | None:
-        """Ids ``(n,)`` to go on training with after an epoch (before the first: ``progress`` is None), or None for all."""
+        """Ids ``(n,)`` to go on training with after an epoch (before the first, ``progress`` is None); None keeps all."""
         return None
 
     def transform(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -81,8 +81,8 @@ class Learner(ABC):
     def fit(self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = ()) -> Progress:
         """Train to the end; the last item of :meth:`train`, its model in evaluation mode."""
         last: Progress | None = None
-        for last in self.train(data, seed=seed, hooks=hooks):
-            pass
+        for progress in self.train(data, seed=seed, hooks=hooks):
+            last = progress
         if last is None:
             raise ConfigError(f"{self} trains for no epoch; set epochs to at least 1")
         last.model.eval()
@@ -94,6 +94,6 @@ def predictions(model: Classifier, inputs: Tensor, *, batch_size: int = 512) -> 
     training = model.training
     model.eval()
     with torch.no_grad():
-        parts = [model(part) for part in inputs.split(batch_size)]
+        parts = [model(part) for part in torch.split(inputs, batch_size)]
     model.train(training)
     return torch.cat(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, final
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +30,8 @@ class Classifier(nn.Module, ABC):
     def head_parameters(self) -> list[nn.Parameter]:
         """The parameters of the head: what is trained when features are frozen."""
 
-    @final
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits ``(N, num_classes)`` of inputs ``(N, *shape)`` in natural units."""
+        """Logits ``(N, num_classes)`` of inputs ``(N, *shape)`` in natural units. Final: override the two parts."""
         logits: Tensor = self.head(self.features(inputs))
         return logits
 

@@ -93,7 +93,8 @@ class L2(Perturbation):
 
     def excess(self, changed: Tensor, clean: Tensor) -> Tensor:
         """Euclidean change less the radius."""
-        return ((changed - clean).flatten(1).norm(dim=1) - self.radius).clamp_min(0)
+        length: Tensor = torch.linalg.vector_norm((changed - clean).flatten(1), dim=1)
+        return (length - self.radius).clamp_min(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,8 @@ class Unbounded(Perturbation):
         """Uniform between the bounds."""
         low, high = space.bounds
         drawn = torch.rand(clean.shape, generator=generator, device=generator.device).to(clean)
-        return low + (high - low) * drawn
+        noisy: Tensor = low + (high - low) * drawn
+        return noisy
 
     def excess(self, changed: Tensor, clean: Tensor) -> Tensor:
         """Nothing is too much."""
@@ -175,7 +177,7 @@ class ThreatModel:
         if len(ids) < count:
             raise ThreatModelError(
                 f"a budget of {self.budget:g} asks for {count} rows, but only {len(ids)} rows may be poisoned "
-                f"(origin '{self.origin}'); use a budget of at most {len(ids) / max(len(data), 1):.4g} or another origin"
+                f"(origin '{self.origin}'); use a budget of at most {len(ids) / max(len(data), 1):.4g}"
             )
         order = torch.randperm(len(ids), generator=seed.child("rows").generator()).to(ids.device)
         return ids[order[:count]].sort().values
@@ -203,7 +205,7 @@ class ThreatModel:
             raise ThreatModelError(
                 f"the poison has {len(rows)} rows, but a budget of {self.budget:g} pays for {self.count(data)}"
             )
-        if len(torch.unique(rows.ids)) != len(rows):
+        if len(set(rows.ids.tolist())) != len(rows):
             raise ThreatModelError("the poison names a row twice")
         if not len(rows):
             return

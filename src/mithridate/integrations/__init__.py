@@ -1,0 +1,1 @@
+"""Mithridate inside other people's training code."""

@@ -1,0 +1,1 @@
+"""Published set-ups as YAML, each citing its table."""
