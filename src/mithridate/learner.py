@@ -48,7 +48,7 @@ class Hook:
     """A place in the training loop where a defense can act. Every method may be left as it is."""
 
     def keep(self, data: Dataset, progress: Progress | None) -> Tensor | None:
-        """Ids ``(n,)`` to go on training with after an epoch (before the first, ``progress`` is None); None keeps all."""
+        """Ids ``(n,)`` to go on training with after an epoch (``progress`` is None before the first); None keeps all."""
         return None
 
     def transform(self, batch: Batch, generator: torch.Generator) -> Batch:

@@ -158,7 +158,7 @@ class ThreatModel:
     def candidates(self, data: Dataset, aims: Aims, seed: Seed) -> Tensor:
         """Ids ``(n,)`` of the rows that may be poisoned, in the order of the data."""
         if self.base_ids:
-            return data.rows(torch.tensor(self.base_ids).unique()).ids
+            return data.rows(torch.tensor(sorted(set(self.base_ids)))).ids
         return data.ids[self._from(data, aims, seed)]
 
     def pick(self, data: Dataset, aims: Aims, seed: Seed) -> Tensor:
