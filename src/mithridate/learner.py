@@ -14,6 +14,7 @@ from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
+from mithridate.watch import Step, Watch, silent
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +49,7 @@ class Hook:
     """A place in the training loop where a defense can act. Every method may be left as it is."""
 
     def keep(self, data: Dataset, progress: Progress | None) -> Tensor | None:
-        """Ids ``(n,)`` to go on training with after an epoch (``progress`` is None before the first); None keeps all."""
+        """Ids ``(n,)`` to go on training with after an epoch (``progress`` is None before the first); None: all."""
         return None
 
     def transform(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -70,8 +71,11 @@ class Learner(ABC):
         """The network before training."""
 
     @abstractmethod
-    def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
-        """A random draw of the training augmentation, ``(n, *shape)`` to the same shape; differentiable."""
+    def augment(self, inputs: Tensor, *, space: Space, generator: torch.Generator) -> Tensor:
+        """A random draw of the training augmentation, ``(n, *shape)`` to the same shape; differentiable.
+
+        Attackers call it while crafting, so that poison survives what the victim does to it.
+        """
 
     @abstractmethod
     def train(self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = ()) -> Iterator[Progress]:
@@ -87,6 +91,27 @@ class Learner(ABC):
             raise ConfigError(f"{self} trains for no epoch; set epochs to at least 1")
         last.model.eval()
         return last
+
+
+def trained(
+    learner: Learner,
+    data: Dataset,
+    *,
+    seed: Seed,
+    until: int | None = None,
+    stage: str = "training",
+    watch: Watch = silent,
+) -> Progress:
+    """Train to the end, or to the end of epoch ``until`` if that comes first, reporting every epoch to ``watch``."""
+    last: Progress | None = None
+    for last in learner.train(data, seed=seed):
+        watch(Step(stage, last.epoch, last.epochs, {"loss": last.loss, "accuracy": last.accuracy}))
+        if last.epoch == until:
+            break
+    if last is None:
+        raise ConfigError(f"{learner} trains for no epoch; set epochs to at least 1")
+    last.model.eval()
+    return last
 
 
 def predictions(model: Classifier, inputs: Tensor, *, batch_size: int = 512) -> Tensor:

@@ -82,9 +82,10 @@ class L2(Perturbation):
     def project(self, changed: Tensor, clean: Tensor, space: Space) -> Tensor:
         """Shrink the change to the ball, then clamp to the bounds (which shrinks it further, never less)."""
         change = changed - clean
-        norm = change.flatten(1).norm(dim=1).clamp_min(1e-12)
+        norm = torch.linalg.vector_norm(change.flatten(1), dim=1).clamp_min(1e-12)
         scale = (self.radius / norm).clamp(max=1.0).reshape(-1, *[1] * (clean.ndim - 1))
-        return (clean + change * scale).clamp(*space.bounds)
+        shrunk: Tensor = clean + change * scale
+        return shrunk.clamp(*space.bounds)
 
     def noise(self, clean: Tensor, space: Space, generator: torch.Generator) -> Tensor:
         """A uniformly random direction of full length."""

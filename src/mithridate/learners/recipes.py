@@ -1,0 +1,70 @@
+"""Published ways of training, as settings of ``SGD`` under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from mithridate.errors import ConfigError, nearest
+from mithridate.learners.augment import Augmentation
+from mithridate.learners.schedule import paper_drops
+from mithridate.learners.sgd import SGD
+from mithridate.model import Architecture
+
+RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        # Witches' Brew, "conservative": spec section 2.1
+        "paper-40": {
+            "epochs": 40,
+            "batch_size": 128,
+            "lr": 0.1,
+            "momentum": 0.9,
+            "nesterov": True,
+            "weight_decay": 5e-4,
+            "schedule": "steps",
+            "drops": paper_drops(40),
+            "augmentation": Augmentation(shift=4.0, flip=True, mode="bilinear"),
+        },
+        # Just How Toxic is Data Poisoning: spec section 2.3
+        "benchmark-200": {
+            "epochs": 200,
+            "batch_size": 128,
+            "lr": 0.1,
+            "momentum": 0.9,
+            "nesterov": False,
+            "weight_decay": 2e-4,
+            "schedule": "steps",
+            "drops": (100, 150),
+            "augmentation": Augmentation(shift=4.0, flip=True, mode="integer"),
+        },
+        # For two cores and a few thousand rows; measured in benchmarks/
+        "cpu-fast": {
+            "epochs": 12,
+            "batch_size": 64,
+            "lr": 0.05,
+            "momentum": 0.9,
+            "nesterov": True,
+            "weight_decay": 5e-4,
+            "schedule": "one-cycle",
+            "drops": (),
+            "augmentation": Augmentation(shift=2.0, flip=True, mode="bilinear"),
+            "precision": "auto",
+            "channels_last": True,
+        },
+    }
+)
+
+
+def recipe(name: str, *, model: Architecture, **changes: Any) -> SGD:
+    """The learner of a published recipe for ``model``, with settings changed by name.
+
+    Where ``lr`` is not given, networks without residual connections (ConvNet, VGG, MobileNet) get a tenth of the rate
+    of ``paper-40``, as the paper does. Raises :class:`ConfigError` for an unknown recipe.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"there is no recipe '{name}': {nearest(name, RECIPES)}")
+    settings = dict(RECIPES[name])
+    if name == "paper-40" and model.slow_start:
+        settings["lr"] = settings["lr"] / 10
+    return SGD(model=model, **{**settings, **changes})
