@@ -1,0 +1,400 @@
+"""Gradient matching: poison whose training gradient points where the target's would (Witches' Brew).
+
+Paper: Geiping, Fowl, Huang, Czaja, Taylor, Moeller, Goldstein, "Witches' Brew: Industrial Scale Data Poisoning via
+Gradient Matching", ICLR 2021, https://arxiv.org/abs/2009.02276, algorithm 1.
+
+Differences from the paper and its released code:
+
+1. A batch of any size is cut into micro-batches without changing the objective: one global cosine over the mean
+   gradient of *all* poison rows (the released code matches each batch of 512 rows separately).
+2. Restarts are compared on the same fixed draws of the augmentation (``score_draws``), not on the last noisy step.
+3. With ``retrain_every`` the surrogates are trained again on the current poison and the target gradient is
+   *recomputed*; the released code's ``step`` option keeps the old one.
+4. The surrogate is in evaluation mode throughout, dropout included (the released code leaves dropout on).
+5. In an ensemble the objectives are averaged and the step size is not divided by the number of networks, which for
+   signed steps only slows crafting down.
+6. ``select="gradient-norm"`` picks the rows with the largest gradient under the surrogate instead of random ones, as
+   Sleeper Agent does (Souri et al. 2022, https://arxiv.org/abs/2106.08970). Off by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mithridate.attack import Attack
+from mithridate.dataset import Dataset, Space
+from mithridate.errors import ConfigError
+from mithridate.goal import Aims, Backdoor, GoalSpec, Misclassify
+from mithridate.learner import Learner, trained
+from mithridate.model import Classifier
+from mithridate.ops.gradients import Backend, matched, parameter_gradient, trusted_backend
+from mithridate.ops.matching import OBJECTIVES, Loss, cosine
+from mithridate.poison import Poison, no_poison
+from mithridate.seeding import Seed
+from mithridate.threat import ThreatModel
+from mithridate.watch import Step, Watch, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientMatching(Attack):
+    """Clean-label, targeted: perturb training rows so that learning them also learns the wrong answer for a target."""
+
+    name: ClassVar[str] = "gradient-matching"
+    goals: ClassVar[tuple[type[GoalSpec], ...]] = (Misclassify, Backdoor)
+
+    steps: int = 250
+    """Steps of the optimiser in a restart. Paper: 250."""
+    restarts: int = 8
+    """Independent starts, of which the best is kept. Paper: 8."""
+    step_size: float = 0.1
+    """First step size, in units of the channels' standard deviation (normalised pixels). Paper: 0.1."""
+    decay: bool = True
+    """Divide the step size by ten after 3/8, 5/8 and 7/8 of the steps. Paper: yes."""
+    optimiser: Literal["signed-adam", "adam", "momentum", "pgd"] = "signed-adam"
+    """How steps are made from gradients: Adam on their signs (paper), Adam, heavy ball, or plain signed steps."""
+    init: Literal["randn", "rand", "zero"] = "randn"
+    """Where a restart begins: normal with the radius as deviation, clipped (paper), uniform in the ball, or clean."""
+    loss: Loss = "similarity"
+    """The distance between gradients. Paper: ``similarity``, one minus the global cosine."""
+    criterion: Literal["cross-entropy", "cw", "untargeted-cross-entropy"] = "cross-entropy"
+    """The loss whose gradients are matched. Paper: ``cross-entropy``. ``untargeted-cross-entropy`` only leads away
+    from the target's true class."""
+    augment: bool = True
+    """Craft through the surrogate learner's augmentation. Paper: yes; without it the attack is about a third as
+    strong against a victim who augments."""
+    full_data: bool = False
+    """Match the gradient of the whole training set with the poison in it, not of the poison rows alone."""
+    clean_gradient: bool = False
+    """Use the derivative at the clean rows for every step (first order, as the paper's MetaPoison rows)."""
+    per_target: bool = False
+    """With several targets: match each target's gradient and average, instead of matching their mean gradient."""
+    select: Literal["random", "gradient-norm"] = "random"
+    """Which of the rows allowed are poisoned. Paper: random."""
+    stagger: Literal["none", "full", "first", "between"] = "none"
+    """Stop surrogate k of K early: evenly from start to end (``full``), after k epochs (``first``), or evenly inside
+    (``between``). Paper: none."""
+    retrain_every: int = 0
+    """Train the surrogates again on the current poison after every so many steps; 0 for never (paper)."""
+    score_draws: int = 8
+    """Fixed augmentation draws on which restarts are compared."""
+    micro_batch: int = 128
+    """Rows differentiated at once; decides memory, never the result (but for float rounding)."""
+    backend: Backend = "auto"
+    """How the mixed derivative is computed: ``double`` backward, ``gated`` difference (twice as fast on CPUs,
+    cosine above 0.999 to ``double``), or ``auto``."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot craft."""
+        for what in ("steps", "restarts", "score_draws", "micro_batch"):
+            if getattr(self, what) < 1:
+                raise ConfigError(f"{what} must be at least 1, but it is {getattr(self, what)}")
+        if not self.step_size > 0:
+            raise ConfigError(f"step_size must be positive, but it is {self.step_size:g}")
+        if self.retrain_every < 0:
+            raise ConfigError(f"retrain_every must be at least 0, but it is {self.retrain_every}")
+
+    def craft(
+        self,
+        data: Dataset,
+        threat: ThreatModel,
+        *,
+        aims: Aims,
+        surrogates: Sequence[Learner],
+        seed: Seed,
+        watch: Watch = silent,
+    ) -> Poison:
+        """Algorithm 1: train surrogates, take the target gradient, descend on the distance, keep the best restart."""
+        aims = aims.to(data.device)
+        if threat.count(data) == 0:
+            return no_poison(data)
+        surrogates_now = self._surrogates(data, aims, surrogates, seed.child("surrogates"), watch)
+        rows = data.rows(self._picked(data, threat, aims, surrogates_now, seed))
+        best: Poison | None = None
+        lowest = float("inf")
+        for restart in range(self.restarts):
+            brewing = _Brewing(self, data, threat, rows, aims, surrogates, seed.child("restart", restart))
+            poison, networks = brewing.run(surrogates_now, restart=restart, watch=watch)
+            score = self._score(networks, rows, poison, data, seed) if self.restarts > 1 else 0.0
+            if score < lowest or best is None:
+                best, lowest = poison, score
+        assert best is not None
+        return best
+
+    def _surrogates(
+        self, data: Dataset, aims: Aims, learners: Sequence[Learner], seed: Seed, watch: Watch
+    ) -> list[_Surrogate]:
+        """Trained surrogates with their target gradients."""
+        stops = _stops(self.stagger, len(learners))
+        networks = []
+        for k, learner in enumerate(learners):
+            stage = "surrogate" if len(learners) == 1 else f"surrogate {k + 1} of {len(learners)}"
+            progress = _trained_until(learner, data, seed.child(k), stops[k], stage, watch)
+            networks.append(_Surrogate(learner, progress, self._target_gradients(progress, aims)))
+        return networks
+
+    def _target_gradients(self, model: Classifier, aims: Aims) -> list[tuple[Tensor, ...]]:
+        """The gradient of each target (``per_target``), or of their mean, as the victim will see them unaugmented."""
+        inputs = aims.seen()
+        untargeted = self.criterion == "untargeted-cross-entropy" or aims.wanted is None
+        labels = aims.labels if untargeted or aims.wanted is None else aims.wanted
+        sign = -1.0 if untargeted else 1.0
+        criterion = CRITERIA[self.criterion]
+        groups = torch.split(torch.arange(len(aims), device=inputs.device), 1 if self.per_target else len(aims))
+        gradients = []
+        for group in groups:
+            total = parameter_gradient(model, inputs[group], labels[group], criterion=criterion)
+            gradients.append(tuple(g * (sign / len(group)) for g in total))
+        return gradients
+
+    def _picked(
+        self, data: Dataset, threat: ThreatModel, aims: Aims, surrogates: Sequence[_Surrogate], seed: Seed
+    ) -> Tensor:
+        """Ids of the rows to poison."""
+        drawn = threat.pick(data, aims, seed.child("pick"))
+        if self.select == "random" or threat.base_ids:
+            return drawn
+        candidates = data.rows(threat.candidates(data, aims, seed.child("pick")))
+        norms = sum(_gradient_norms(each.model, candidates) for each in surrogates)
+        assert isinstance(norms, Tensor)
+        return candidates.ids[norms.topk(len(drawn)).indices].sort().values
+
+    def _score(self, networks: Sequence[_Surrogate], rows: Dataset, poison: Poison, data: Dataset, seed: Seed) -> float:
+        """The objective of a finished poison, averaged over fixed augmentation draws and networks."""
+        inputs, total = poison.rows.all_inputs(), 0.0
+        for surrogate in networks:
+            for draw in range(self.score_draws if self.augment else 1):
+                shown = self._shown(inputs, surrogate, rows.space, seed.child("score", draw).generator(data.device))
+                gradient = parameter_gradient(
+                    surrogate.model,
+                    shown,
+                    rows.labels,
+                    criterion=CRITERIA[self.criterion],
+                    micro_batch=self.micro_batch,
+                )
+                total += float(self._objective(surrogate)([g / len(rows) for g in gradient]))
+        return total / len(networks)
+
+    def _shown(self, inputs: Tensor, surrogate: _Surrogate, space: Space, generator: torch.Generator) -> Tensor:
+        """Inputs as a training step would show them to the network."""
+        if not self.augment:
+            return inputs
+        return surrogate.learner.augment(inputs, space=space, generator=generator)
+
+    def _objective(self, surrogate: _Surrogate) -> Callable[[Sequence[Tensor]], Tensor]:
+        """The distance of a gradient to the target gradients of one surrogate, averaged over them."""
+        distance, targets = OBJECTIVES[self.loss], surrogate.targets
+
+        def objective(gradient: Sequence[Tensor]) -> Tensor:
+            return torch.stack([distance(gradient, target) for target in targets]).mean()
+
+        return objective
+
+
+class _Surrogate:
+    """A trained network of the attacker's, and the gradients to be matched in it."""
+
+    def __init__(self, learner: Learner, model: Classifier, targets: list[tuple[Tensor, ...]]) -> None:
+        self.learner, self.model, self.targets = learner, model, targets
+
+
+class _Brewing:
+    """One restart: the state of its descent."""
+
+    def __init__(
+        self,
+        attack: GradientMatching,
+        data: Dataset,
+        threat: ThreatModel,
+        rows: Dataset,
+        aims: Aims,
+        learners: Sequence[Learner],
+        seed: Seed,
+    ) -> None:
+        self.attack, self.data, self.threat, self.rows, self.seed = attack, data, threat, rows, seed
+        self.aims, self.learners = aims, learners
+        self.clean = rows.all_inputs()
+        self.unit = _channel_units(rows.space, self.clean)
+        self.draws = seed.child("augmentation").generator(data.device)
+
+    def run(self, surrogates: list[_Surrogate], *, restart: int, watch: Watch) -> tuple[Poison, list[_Surrogate]]:
+        """Descend; the poison of the last step, and the surrogates it was crafted with."""
+        attack = self.attack
+        backends = [self._backend(each) for each in surrogates]
+        constants = [self._clean_part(each) for each in surrogates]
+        change = torch.nn.Parameter(self._start())  # in normalised pixels
+        optimiser = _optimiser(attack.optimiser, change, attack.step_size)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, _decays(attack.steps) if attack.decay else [])
+        trace: dict[str, list[Tensor]] = {"loss": [], "alignment": []}
+        stage = "crafting" if attack.restarts == 1 else f"crafting, restart {restart + 1} of {attack.restarts}"
+        for step in range(attack.steps):
+            if attack.retrain_every and step and step % attack.retrain_every == 0:
+                surrogates = self._retrained(change, step, watch)
+                constants = [self._clean_part(each) for each in surrogates]
+            at = torch.zeros_like(change) if attack.clean_gradient else change.detach()
+            value, alignment, slope = self._slope(at, surrogates, backends, constants)
+            change.grad = slope.sign() if attack.optimiser in ("signed-adam", "pgd") else slope
+            optimiser.step()
+            schedule.step()
+            change.data = self._projected(change.data)
+            trace["loss"].append(value)
+            trace["alignment"].append(alignment)
+            _report(watch, stage, step + 1, attack.steps, value)
+        curves = {name: tuple(torch.stack(values).tolist()) for name, values in trace.items()}
+        return Poison(rows=self._poisoned(change.data), trace=curves), surrogates
+
+    def _slope(
+        self,
+        change: Tensor,
+        surrogates: Sequence[_Surrogate],
+        backends: Sequence[Literal["double", "gated"]],
+        constants: Sequence[Sequence[Tensor] | None],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The objective averaged over surrogates, the cosine to the target, and the derivative in ``change``."""
+        attack, total = self.attack, torch.zeros_like(change)
+        value, alignment = torch.zeros((), device=change.device), torch.zeros((), device=change.device)
+        for surrogate, backend, constant in zip(surrogates, backends, constants, strict=True):
+            leaf = change.detach().requires_grad_(True)
+            with torch.enable_grad():
+                shown = attack._shown(self.clean + leaf * self.unit, surrogate, self.rows.space, self.draws)
+            result = matched(
+                surrogate.model,
+                shown,
+                self.rows.labels,
+                objective=attack._objective(surrogate),
+                criterion=CRITERIA[attack.criterion],
+                scale=1 / self._scale(),
+                constant=constant,
+                micro_batch=attack.micro_batch,
+                backend=backend,
+            )
+            total += torch.autograd.grad(shown, leaf, result.inputs)[0] / len(surrogates)
+            value += result.value / len(surrogates)
+            alignment += torch.stack([cosine(result.parameters, t) for t in surrogate.targets]).mean() / len(surrogates)
+        return value, alignment, total
+
+    def _scale(self) -> int:
+        """How many rows the mean gradient is taken over."""
+        return len(self.data) if self.attack.full_data else len(self.rows)
+
+    def _clean_part(self, surrogate: _Surrogate) -> tuple[Tensor, ...] | None:
+        """With ``full_data``: the share of the clean rows in the mean gradient."""
+        if not self.attack.full_data:
+            return None
+        others = self.data.without(self.rows.ids)
+        total = parameter_gradient(
+            surrogate.model, others.all_inputs(), others.labels, criterion=CRITERIA[self.attack.criterion]
+        )
+        return tuple(g / len(self.data) for g in total)
+
+    def _start(self) -> Tensor:
+        """Where the descent begins, in normalised pixels, inside the allowed set."""
+        generator = self.seed.child("init").generator(self.data.device)
+        widest = self.threat.perturbation.noise(self.clean, self.rows.space, generator) - self.clean
+        shape = self.clean.shape
+        if self.attack.init == "zero":
+            return torch.zeros_like(self.clean)
+        if self.attack.init == "rand":
+            widest = widest * torch.rand(shape, generator=generator, device=self.data.device)
+        else:
+            widest = widest.abs() * torch.randn(shape, generator=generator, device=self.data.device)
+        return self._projected(widest / self.unit)
+
+    def _projected(self, change: Tensor) -> Tensor:
+        """The nearest allowed change, in normalised pixels."""
+        moved = self.clean + change * self.unit
+        return (self.threat.perturbation.project(moved, self.clean, self.rows.space) - self.clean) / self.unit
+
+    def _poisoned(self, change: Tensor) -> Dataset:
+        """The rows with the change on them, as float inputs in natural units."""
+        inputs = self.threat.perturbation.project(self.clean + change * self.unit, self.clean, self.rows.space)
+        return Dataset(inputs=inputs, labels=self.rows.labels, ids=self.rows.ids, space=self.rows.space)
+
+    def _backend(self, surrogate: _Surrogate) -> Literal["double", "gated"]:
+        few = self.clean[:8], self.rows.labels[:8]
+        return trusted_backend(self.attack.backend, surrogate.model, *few, criterion=CRITERIA[self.attack.criterion])
+
+    def _retrained(self, change: Tensor, step: int, watch: Watch) -> list[_Surrogate]:
+        """Surrogates trained from scratch on the data with the current poison in it, target gradients recomputed."""
+        poisoned = self.data.updated(self._poisoned(change.data))
+        return self.attack._surrogates(poisoned, self.aims, self.learners, self.seed.child("retrain", step), watch)
+
+
+def _cw(logits: Tensor, labels: Tensor) -> Tensor:
+    """Carlini and Wagner's margin: largest logit less the label's, at least -100 (as the released code); summed."""
+    margin = logits.amax(1) - logits.gather(1, labels[:, None])[:, 0]
+    return margin.clamp_min(-100).sum()
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(logits, labels, reduction="sum")
+
+
+CRITERIA: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {"cross-entropy": _cross_entropy, "cw": _cw, "untargeted-cross-entropy": _cross_entropy}
+)
+
+
+def _optimiser(kind: str, change: torch.nn.Parameter, step_size: float) -> torch.optim.Optimizer:
+    if kind in ("signed-adam", "adam"):
+        return torch.optim.Adam([change], lr=step_size)
+    return torch.optim.SGD([change], lr=step_size, momentum=0.9 if kind == "momentum" else 0.0)
+
+
+def _decays(steps: int) -> list[int]:
+    """Steps after which the step size falls: 93, 156 and 218 of 250, as the released code."""
+    return [int(steps // divisor) for divisor in (2.667, 1.6, 1.142)]
+
+
+def _channel_units(space: Space, inputs: Tensor) -> Tensor:
+    """The standard deviation of each channel, shaped to multiply ``inputs``: one normalised pixel in natural units."""
+    std = torch.tensor(space.std or (1.0,) * space.shape[0], device=inputs.device, dtype=inputs.dtype)
+    return std.reshape(1, -1, *[1] * (len(space.shape) - 1))
+
+
+def _stops(stagger: str, count: int) -> list[float | None]:
+    """The fraction of its epochs (or, for ``first``, the epoch) after which each surrogate stops; None for the end."""
+    if stagger == "full":
+        return [k / max(count - 1, 1) for k in range(count)]
+    if stagger == "between":
+        return [(k + 1) / (count + 1) for k in range(count)]
+    if stagger == "first":
+        return [-(k + 1.0) for k in range(count)]
+    return [None] * count
+
+
+def _trained_until(
+    learner: Learner, data: Dataset, seed: Seed, stop: float | None, stage: str, watch: Watch
+) -> Classifier:
+    """A surrogate trained to its stop: a fraction of its epochs, minus an epoch number, or None for the end."""
+    if stop is None or stop == 1.0:
+        return trained(learner, data, seed=seed, stage=stage, watch=watch).model
+    if stop == 0.0:
+        return learner.build(data.space, seed.child("weights")).to(data.device).eval()
+    for progress in learner.train(data, seed=seed):
+        watch(Step(stage, progress.epoch, progress.epochs, {"accuracy": progress.accuracy}))
+        until = -stop if stop < 0 else max(1, round(stop * progress.epochs))
+        if progress.epoch >= until:
+            break
+    return progress.model.eval()
+
+
+def _gradient_norms(model: Classifier, rows: Dataset) -> Tensor:
+    """Norm of each row's gradient in the head's weights and bias, ``(n,)``: |p - onehot| * sqrt(|features|^2 + 1)."""
+    with torch.no_grad():
+        features = torch.cat([model.features(part) for part in torch.split(rows.all_inputs(), 512)])
+        error = model.head(features).softmax(1) - functional.one_hot(rows.labels, rows.space.num_classes)
+    return torch.linalg.vector_norm(error, dim=1) * (features.square().sum(1) + 1).sqrt()
+
+
+def _report(watch: Watch, stage: str, done: int, total: int, value: Tensor) -> None:
+    """Tell the caller, reading the loss from the device only now and then."""
+    every = 1 if value.device.type == "cpu" else max(1, total // 50)
+    if done % every == 0 or done == total:
+        watch(Step(stage, done, total, {"matching loss": float(value)}))
