@@ -390,7 +390,8 @@ def _gradient_norms(model: Classifier, rows: Dataset) -> Tensor:
     with torch.no_grad():
         features = torch.cat([model.features(part) for part in torch.split(rows.all_inputs(), 512)])
         error = model.head(features).softmax(1) - functional.one_hot(rows.labels, rows.space.num_classes)
-    return torch.linalg.vector_norm(error, dim=1) * (features.square().sum(1) + 1).sqrt()
+    lengths: Tensor = torch.linalg.vector_norm(error, dim=1)
+    return lengths * (features.square().sum(1) + 1).sqrt()
 
 
 def _report(watch: Watch, stage: str, done: int, total: int, value: Tensor) -> None:

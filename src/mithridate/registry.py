@@ -1,0 +1,161 @@
+"""Names and the classes behind them: ours by module, other people's by entry point, imported only when asked for."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from functools import cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, get_type_hints
+
+from mithridate.attack import Attack
+from mithridate.defense import Defense
+from mithridate.errors import ConfigError, nearest
+from mithridate.goal import GoalSpec
+from mithridate.learner import Learner
+from mithridate.learners.recipes import RECIPES
+from mithridate.model import Architecture
+from mithridate.poison import Trigger
+from mithridate.settings import plain
+from mithridate.source import Source
+from mithridate.threat import Perturbation
+
+KINDS: Mapping[type, Mapping[str, str]] = MappingProxyType(
+    {
+        Attack: {"gradient-matching": "mithridate.attacks.gradient_matching:GradientMatching"},
+        Defense: {},
+        Learner: {"sgd": "mithridate.learners.sgd:SGD"},
+        Architecture: {
+            "convnet": "mithridate.models.convnet:ConvNet",
+            "smallconvnet": "mithridate.models.smallconvnet:SmallConvNet",
+            "resnet18": "mithridate.models.resnet:ResNet18",
+            "vgg11": "mithridate.models.vgg:VGG11",
+            "mobilenetv2": "mithridate.models.mobilenet:MobileNetV2",
+            "mlp": "mithridate.models.mlp:MLP",
+            "linear": "mithridate.models.linear:Linear",
+            "wrapped": "mithridate.models.wrapped:Wrapped",
+        },
+        Source: {
+            "bundled": "mithridate.datasets.bundled:Bundled",
+            "cifar10": "mithridate.datasets.named:CIFAR10",
+            "mnist": "mithridate.datasets.named:MNIST",
+            "fashion-mnist": "mithridate.datasets.named:FashionMNIST",
+            "digits": "mithridate.datasets.digits:Digits",
+            "parquet": "mithridate.datasets.parquet:Parquet",
+            "folder": "mithridate.datasets.folder:Folder",
+            "arrays": "mithridate.datasets.arrays:Arrays",
+            "hub": "mithridate.datasets.hub:Hub",
+        },
+        GoalSpec: {
+            "misclassify": "mithridate.goal:Misclassify",
+            "backdoor": "mithridate.goal:Backdoor",
+            "degrade": "mithridate.goal:Degrade",
+        },
+        Perturbation: {
+            "linf": "mithridate.threat:Linf",
+            "l2": "mithridate.threat:L2",
+            "unbounded": "mithridate.threat:Unbounded",
+        },
+        Trigger: {"patch": "mithridate.triggers.patch:Patch", "blend": "mithridate.triggers.blend:Blend"},
+    }
+)
+"""For each noun, its kinds and where they are. Others join through the entry-point group ``mithridate.<plural>``."""
+
+PLURALS: Mapping[str, type] = MappingProxyType(
+    {
+        "attacks": Attack,
+        "defenses": Defense,
+        "models": Architecture,
+        "datasets": Source,
+        "goals": GoalSpec,
+        "perturbations": Perturbation,
+        "triggers": Trigger,
+        "learners": Learner,
+    }
+)
+
+
+@cache
+def places(noun: type) -> Mapping[str, str]:
+    """The names of a noun's kinds and ``module:Class`` of each, ours first, then those of installed plug-ins."""
+    plural = next(name for name, each in PLURALS.items() if each is noun)
+    found = {point.name: point.value for point in entry_points(group=f"mithridate.{plural}")}
+    return {**found, **KINDS[noun]}
+
+
+def kind(noun: type, name: str) -> type:
+    """The class called ``name``. Raises :class:`ConfigError` with the nearest right name."""
+    known = places(noun)
+    if name not in known:
+        word = noun.__name__.lower()
+        raise ConfigError(f"there is no {word} called '{name}': {nearest(name, known)}")
+    module, _, attribute = known[name].partition(":")
+    found: type = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def find(name: str) -> tuple[str, type]:
+    """The plural and class of whatever is called ``name``. Raises :class:`ConfigError` with the nearest right name."""
+    for plural, noun in PLURALS.items():
+        if name in places(noun):
+            return plural, kind(noun, name)
+    everything = [each for noun in PLURALS.values() for each in places(noun)]
+    raise ConfigError(f"nothing is called '{name}': {nearest(name, [*everything, *RECIPES])}")
+
+
+def summary(cls: type) -> str:
+    """The first line of a class's docstring."""
+    return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+def source(cls: type) -> str:
+    """The docstring of the module a class lives in: the paper, its differences, its source."""
+    return (inspect.getdoc(inspect.getmodule(cls)) or "").strip()
+
+
+def settings(cls: type) -> list[dict[str, Any]]:
+    """Each setting of a kind: ``name``, ``type``, ``default`` (plain) and ``about`` (its docstring)."""
+    abouts, hints = _field_docs(cls), get_type_hints(cls)
+    return [
+        {
+            "name": field.name,
+            "type": _type_name(hints[field.name]),
+            "default": _default(field),
+            "about": abouts.get(field.name, ""),
+        }
+        for field in fields(cls)
+        if field.init
+    ]
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default is not MISSING:
+        return plain(field.default)
+    if field.default_factory is not MISSING:
+        return plain(field.default_factory())
+    return "required"
+
+
+def _type_name(hint: Any) -> str:
+    text = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
+    return text.replace("typing.", "").replace("mithridate.", "").replace("collections.abc.", "")
+
+
+def _field_docs(cls: type) -> dict[str, str]:
+    """The strings written under the fields of a class."""
+    import ast
+    import textwrap
+
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for field, text in zip(tree.body, tree.body[1:], strict=False):
+        is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if is_field and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            assert isinstance(field, ast.AnnAssign)
+            assert isinstance(field.target, ast.Name)
+            docs[field.target.id] = " ".join(str(text.value.value).split())
+    return docs
