@@ -25,7 +25,7 @@ _FRACTION = re.compile(r"\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*(?:/\s*([\d.]+(?:[e
 def read_yaml(text: str, *, where: str) -> dict[str, Any]:
     """The mapping in a YAML text. Raises :class:`ConfigError` naming the line where it is no YAML, or no mapping."""
     try:
-        found = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+        found: Any = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
@@ -34,7 +34,7 @@ def read_yaml(text: str, *, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: this is no valid YAML ({error})") from error
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise ConfigError(f"{where}: an experiment is a mapping of settings, but this is {_what(found)}")
-    return found
+    return dict(found)
 
 
 def write_yaml(settings: Any) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,13 +91,18 @@ class Store:
             return {name: json.loads(value) for name, value in self._base.execute("SELECT name, value FROM meta")}
 
     def add(self, key: str, kind: str, row: Mapping[str, Any]) -> None:
-        """Record one finished job, in one transaction. A second result under the same key replaces the first."""
+        """Record one row, in one transaction. A second one under the same key replaces the first."""
+        self.add_all([(key, kind, row)])
+
+    def add_all(self, rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
+        """Record the rows ``(key, kind, row)`` of one finished job, all or none."""
         with _sentences(self.path), self._transaction():
-            self._base.execute(
-                "INSERT OR REPLACE INTO results (key, kind, row) VALUES (?, ?, ?)",
-                (key, kind, json.dumps(row, sort_keys=True)),
-            )
-            self._base.execute("DELETE FROM failures WHERE key = ?", (key,))
+            for key, kind, row in rows:
+                self._base.execute(
+                    "INSERT OR REPLACE INTO results (key, kind, row) VALUES (?, ?, ?)",
+                    (key, kind, json.dumps(row, sort_keys=True)),
+                )
+                self._base.execute("DELETE FROM failures WHERE key = ?", (key.partition("-")[0],))
 
     def fail(self, failure: Failure) -> None:
         """Record that a job ended in an error; a later success removes it."""

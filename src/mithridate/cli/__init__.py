@@ -1,1 +1,70 @@
 """The command line, one file per command."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import click
+import typer
+
+from mithridate.cli import check, exporting, inspecting, listing, reporting, running, showing
+from mithridate.cli.terminal import errors_console
+from mithridate.errors import MithridateError
+
+app = typer.Typer(
+    name="mithridate",
+    help="What can a data poisoner do to your training pipeline, and what does each defense cost you?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(running.run)
+app.command("check")(check.check)
+app.command("list")(listing.list_names)
+app.command("show")(showing.show)
+app.command("report")(reporting.report)
+app.command("export")(exporting.export)
+app.command("inspect")(inspecting.inspect)
+
+
+@app.callback()
+def _top(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+) -> None:
+    if version:
+        from mithridate import __version__
+
+        typer.echo(f"mithridate {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's ends in a sentence and exit code 1, never in a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except MithridateError as error:
+        _fail(str(error), 1)
+    except click.exceptions.Abort:
+        _fail("stopped", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "the disk is full" if full else error.strerror or str(error)
+        _fail(f"{what}{f': {error.filename}' if error.filename else ''}", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(text: str, code: int) -> None:
+    for line in text.splitlines():
+        errors_console().print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

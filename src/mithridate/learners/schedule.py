@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 Schedule = Literal["steps", "cosine", "one-cycle", "constant"]
-WARM_UP = 0.25
+WARM_UP = 0.2
 """Fraction of a ``one-cycle`` training spent rising to the full rate."""
 
 
@@ -14,7 +14,7 @@ def factor(schedule: Schedule, *, epoch: float, epochs: int, drops: tuple[int, .
     """The factor at ``epoch`` (0 at the start, fractions inside an epoch).
 
     ``steps`` divides by ten after each epoch in ``drops``; ``cosine`` falls from 1 to 0; ``one-cycle`` rises linearly
-    from 0.04 during the first quarter and falls linearly to 0; ``constant`` is 1.
+    from 0.04 during the first fifth and falls linearly to 0; ``constant`` is 1.
     """
     done = min(max(epoch / max(epochs, 1), 0.0), 1.0)
     if schedule == "steps":

@@ -1,0 +1,108 @@
+"""Run an experiment's jobs through an executor into a run folder, skip what is there, and draw the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mithridate.errors import ProblemsError, StoreError
+from mithridate.executor import Ended, Executor, Report
+from mithridate.experiment import Experiment, Job, Result, load, perform, problems, result_keys
+from mithridate.report import page, tables
+from mithridate.settings import plain
+from mithridate.store import Failure, Store, write_atomically
+from mithridate.watch import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is left to do of an experiment in a run folder."""
+
+    jobs: tuple[Job, ...]
+    """All jobs, in the order wanted."""
+    left: tuple[Job, ...]
+    """Those whose rows the store does not hold."""
+
+
+def plan(experiment: Experiment, store: Store) -> Plan:
+    """All jobs, and those left. A craft job counts as done only while its poison set is still there."""
+    jobs, there = experiment.jobs(), store.keys()
+
+    def done(job: Job) -> bool:
+        kept = job.kind != "craft" or (store.poison_folder(job.key) / "manifest.json").is_file()
+        return kept and all(key in there for key in result_keys(experiment, job))
+
+    return Plan(jobs=tuple(jobs), left=tuple(job for job in jobs if not done(job)))
+
+
+def check(experiment: Experiment) -> None:
+    """Raise :class:`ProblemsError` with everything that would stop the experiment."""
+    found = problems(experiment)
+    if found:
+        raise ProblemsError(found)
+
+
+def begin(experiment: Experiment, folder: Path, *, command: str, environment: dict[str, Any]) -> Store:
+    """The run folder, described and ready. Raises :class:`StoreError` where another experiment lies there."""
+    store = Store(folder, create=True)
+    try:
+        before = store.meta().get("experiment")
+        if before is not None and _identity(before) != _identity(plain(experiment)):
+            raise StoreError(
+                f"'{folder}' holds the run '{before.get('name')}' with other settings; choose another folder with "
+                "--out, or remove it"
+            )
+        space = load(experiment.data).train.space
+        store.describe(
+            experiment=plain(experiment),
+            environment=environment,
+            command=command,
+            classes=list(space.classes),
+            jobs=len(experiment.jobs()),
+            notes=list(experiment.notes),
+        )
+        write_atomically(folder / "experiment.json", _json(plain(experiment)))
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def run(
+    experiment: Experiment, store: Store, *, executor: Executor, device: torch.device, report: Report
+) -> Iterator[Ended]:
+    """Do what is left, writing each job's rows in one go as it ends; yield each end."""
+    work = partial(_perform, experiment, store.folder, str(device))
+    for ended in executor.map(work, plan(experiment, store).left, report=report):
+        if ended.error:
+            store.fail(Failure(key=ended.job.key, kind=ended.job.kind, message=ended.error, trace=ended.trace))
+        else:
+            store.add_all([(result.key, result.kind, result.row) for result in ended.results])
+        yield ended
+
+
+def finish(folder: Path) -> Path:
+    """Write ``summary.json`` and ``report.html``; the page's path."""
+    tables.write_summary(folder)
+    return page.write(folder)
+
+
+def _perform(experiment: Experiment, folder: Path, device: str, job: Job, watch: Watch) -> list[Result]:
+    """One job, as workers call it."""
+    return perform(experiment, job, folder=folder, device=torch.device(device), watch=watch)
+
+
+def _identity(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that must agree for a run to go on: all but its size and its words."""
+    free = {"about", "notes", "trials", "runs", "controls", "vary"}
+    return {key: value for key, value in settings.items() if key not in free}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=False, ensure_ascii=False) + "\n"

@@ -1,0 +1,199 @@
+"""What a person sees while jobs run: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mithridate.executor import Ended
+from mithridate.experiment import Job
+from mithridate.watch import Step
+
+_EVERY = 10.0  # seconds between plain lines about one job
+
+
+def console() -> Console:
+    """Standard output; lines are never cut where it is no terminal."""
+    return Console(soft_wrap=not sys.stdout.isatty())
+
+
+def errors_console() -> Console:
+    """Standard error."""
+    return Console(stderr=True)
+
+
+class Display(Protocol):
+    """Shows a run as it goes."""
+
+    def __enter__(self) -> Display: ...
+    def __exit__(self, *_: object) -> None: ...
+    def step(self, job: Job, step: Step) -> None:
+        """A job got further."""
+
+    def ended(self, ended: Ended) -> None:
+        """A job ended."""
+
+
+def display(total: int, done: int) -> Display:
+    """Bars where standard output is a terminal, lines elsewhere."""
+    screen = console()
+    return Bars(screen, total, done) if screen.is_terminal else Lines(screen, total, done)
+
+
+class Bars:
+    """One bar for the run, one for each job under way."""
+
+    def __init__(self, screen: Console, total: int, done: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[values]}", style="dim"),
+            console=screen,
+        )
+        self._all = self._progress.add_task("all jobs", total=total, completed=done, values="")
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for task in self._tasks.values():
+            self._progress.remove_task(task)
+        self._tasks.clear()
+        self._progress.stop()
+
+    def step(self, job: Job, step: Step) -> None:
+        """Move the job's bar."""
+        text = f"{job_name(job)}: {step.stage}"
+        if job.key not in self._tasks:
+            self._tasks[job.key] = self._progress.add_task(text, total=step.total, values="")
+        self._progress.update(
+            self._tasks[job.key], description=text, completed=step.done, total=step.total, values=_numbers(step.values)
+        )
+
+    def ended(self, ended: Ended) -> None:
+        """Replace the job's bar by a line."""
+        task = self._tasks.pop(ended.job.key, None)
+        if task is not None:
+            self._progress.remove_task(task)
+        self._progress.advance(self._all)
+        self._progress.console.print(_end_line(ended), markup=False, highlight=False)
+
+
+class Lines:
+    """A line for each end, and now and then for each job under way."""
+
+    def __init__(self, screen: Console, total: int, done: int) -> None:
+        self._screen, self._total, self._done = screen, total, done
+        self._last: dict[str, float] = {}
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._last.clear()
+
+    def step(self, job: Job, step: Step) -> None:
+        """Say where a job is, at most every ten seconds."""
+        now = time.monotonic()
+        if now - self._last.setdefault(job.key, now) < _EVERY:
+            return
+        self._last[job.key] = now
+        text = f"  {job_name(job)}: {step.stage} {step.done}/{step.total}  {_numbers(step.values)}"
+        self._screen.print(text, markup=False, highlight=False)
+
+    def ended(self, ended: Ended) -> None:
+        """Say that a job ended, and how."""
+        self._done += 1
+        text = f"[{self._done}/{self._total}] {_end_line(ended)}"
+        self._screen.print(text, markup=False, highlight=False)
+
+
+def job_name(job: Job) -> str:
+    """A job in a few words."""
+    words = {
+        "surrogate": f"surrogate {job.run + 1}",
+        "clean": f"clean victim {job.run + 1}",
+        "craft": f"trial {job.trial}",
+        "attack": f"trial {job.trial}, victim {job.run + 1}",
+        "noise": f"trial {job.trial}, noise control {job.run + 1}",
+    }
+    scenario = f" (scenario {job.scenario + 1})" if job.scenario else ""
+    return words[job.kind] + scenario
+
+
+def results_table(rows: list[Mapping[str, object]], *, title: str) -> Table:
+    """The summary as a table for the terminal."""
+    table = Table(title=title, title_justify="left", caption=None)
+    for heading in ("attack", "scenario", "victim", "defense", "success (95 %)", "clean base rate", "noise control"):
+        table.add_column(heading)
+    table.add_column("accuracy")
+    table.add_column("trials x victims", justify="right")
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Mapping[str, object]) -> list[str]:
+    trials, victims = row.get("trials"), row.get("victims")
+    return [
+        str(row.get("attack")),
+        str(row.get("scenario")),
+        str(row.get("victim")),
+        str(row.get("defense")),
+        _interval(row.get("success")),
+        _percent(row.get("base_rate")),
+        _percent(row.get("noise_control")),
+        _percent(_mean(row.get("clean_accuracy"))),
+        f"{trials} x {_ratio(victims, trials)}",
+    ]
+
+
+def _ratio(victims: object, trials: object) -> str:
+    if isinstance(victims, int) and isinstance(trials, int) and trials:
+        return f"{victims / trials:.3g}"
+    return "?"
+
+
+def _mean(value: object) -> object:
+    return value.get("mean") if isinstance(value, dict) else None
+
+
+def _interval(value: object) -> str:
+    if not isinstance(value, dict) or value.get("mean") is None:
+        return "not run"
+    return f"{value['mean']:.0%} [{value['low']:.0%}, {value['high']:.0%}]"
+
+
+def _percent(value: object) -> str:
+    return f"{value:.0%}" if isinstance(value, (int, float)) else "not run"
+
+
+def _end_line(ended: Ended) -> str:
+    if ended.error:
+        return f"{job_name(ended.job)} failed: {ended.error}"
+    row = ended.results[0].row
+    seconds = f"{row.get('seconds', 0):.1f} s"
+    if ended.job.kind == "craft":
+        loss = row["trace"].get("loss") or [float("nan")]
+        return f"{job_name(ended.job)}: {row['rows']} rows crafted, matching loss {loss[-1]:.3f}, {seconds}"
+    if ended.job.kind == "surrogate":
+        return f"{job_name(ended.job)}: trained, {seconds}"
+    hits = [bool(target["hit"]) for result in ended.results for target in result.row["targets"]]
+    said = (
+        f"{sum(hits)} of {len(hits)} targets hit" if len(hits) > 1 else ("target hit" if hits[0] else "target missed")
+    )
+    return f"{job_name(ended.job)}: {said}, {row['clean_accuracy']:.1%} accurate, {seconds}"
+
+
+def _numbers(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())

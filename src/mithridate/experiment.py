@@ -1,0 +1,499 @@
+"""An experiment is a grid of trials; this module lists its jobs, finds what is wrong with it, and performs one job."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mithridate import poisonset
+from mithridate.attack import Attack, craft
+from mithridate.attack import problems as attack_problems
+from mithridate.dataset import Dataset
+from mithridate.defense import Defense, protect, stack_name
+from mithridate.errors import ConfigError, DataError, MithridateError, nearest
+from mithridate.goal import Goal, Misclassify
+from mithridate.learner import Learner
+from mithridate.learners.cached import Cached
+from mithridate.peers import Setup, read_setups
+from mithridate.poison import Poison
+from mithridate.seeding import Seed
+from mithridate.settings import fingerprint, plain
+from mithridate.source import Source, Split
+from mithridate.threat import ThreatModel
+from mithridate.trial import (
+    Trial,
+    feature_map,
+    judge,
+    noise_control,
+    observed_training,
+    peak_memory,
+    rows_problems,
+)
+from mithridate.watch import Watch, silent
+
+METHOD = 1
+"""Raised whenever a change makes old results incomparable with new ones; part of every job's key."""
+
+JobKind = Literal["surrogate", "clean", "craft", "attack", "noise"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls:
+    """What runs beside every attack, so that its number means something. 0 switches a control off."""
+
+    clean: int = 2
+    """Victims trained on clean data and judged on every trial's targets: the base rate."""
+    noise: int = 1
+    """Victims a trial trained on the same rows with random noise of the same radius."""
+
+    def __post_init__(self) -> None:
+        """Refuse negative numbers."""
+        if min(self.clean, self.noise) < 0:
+            raise ConfigError("controls are numbers of victims, at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Attacks x scenarios x victims x defenses, each over the same trials."""
+
+    name: str
+    """What the run is called."""
+    about: str = ""
+    """A sentence for the report."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know to judge the numbers (how settings were chosen, what was measured here)."""
+    data: Source
+    """Where training and test set come from."""
+    threat: ThreatModel = ThreatModel()
+    """What the attacker wants and may do."""
+    vary: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Threat-model settings to try one at a time beside the base: place (``budget``) to list of values."""
+    attacks: tuple[Attack, ...]
+    """The attacks compared."""
+    victims: tuple[Learner, ...]
+    """What the victims train."""
+    surrogates: tuple[Learner, ...] = ()
+    """What the attacker trains (several: an ensemble); empty: the same as the first victim (grey box)."""
+    ensemble: int = 0
+    """Number of surrogates, cycling through ``surrogates``; 0: one of each."""
+    share_surrogates: bool = True
+    """Train the surrogates once for all trials (they see the same clean data), or anew for each trial."""
+    defenses: tuple[tuple[Defense, ...], ...] = ((),)
+    """Stacks of defenses tried; the empty stack is no defense."""
+    trials: int = 5
+    """Draws of target and poison rows."""
+    first_trial: int = 0
+    """Number of the first trial; settings are best chosen on trials that are not shown."""
+    runs: int = 2
+    """Victims a trial."""
+    controls: Controls = Controls()
+    """What runs beside every attack."""
+    setups: str = ""
+    """Fixed trials instead of drawn ones: ``benchmark-scratch``, ``benchmark-transfer``, or a JSON file of set-ups."""
+    seed: int = 0
+    """Decides everything that is random."""
+
+    def __post_init__(self) -> None:
+        """Refuse an empty grid."""
+        for what in ("trials", "runs"):
+            if getattr(self, what) < 1:
+                raise ConfigError(f"{what} must be at least 1, but it is {getattr(self, what)}")
+        for what in ("attacks", "victims", "defenses"):
+            if not getattr(self, what):
+                raise ConfigError(f"{what} must name at least one")
+        if self.ensemble < 0 or self.first_trial < 0:
+            raise ConfigError("ensemble and first_trial must be at least 0")
+
+    def crew(self) -> tuple[Learner, ...]:
+        """The surrogate learners, as many as the ensemble has."""
+        kinds = self.surrogates or self.victims[:1]
+        return tuple(itertools.islice(itertools.cycle(kinds), self.ensemble or len(kinds)))
+
+    def scenarios(self) -> list[ThreatModel]:
+        """The base threat model, then each variation of it."""
+        varied = [_varied(self.threat, place, value) for place, values in self.vary.items() for value in values]
+        return list(dict.fromkeys([self.threat, *varied]))
+
+    def numbers(self) -> range:
+        """The numbers of the trials."""
+        return range(self.first_trial, self.first_trial + self.trials)
+
+    def trial(self, job: Job) -> Trial:
+        """The trial a job belongs to."""
+        threat = self.scenarios()[job.scenario]
+        if self.setups:
+            threat = _set_up(threat, _setups(self.setups), job.trial)
+        return Trial(
+            attack=self.attacks[job.attack],
+            threat=threat,
+            surrogates=self.crew(),
+            victim=self.victims[job.victim],
+            defenses=self.defenses[job.defense],
+            seed=Seed(self.seed).child("trial", job.trial),
+            victims=self.runs,
+        )
+
+    def jobs(self) -> list[Job]:
+        """All jobs, those that matter first: surrogates, a clean victim, then trial by trial, base scenario first."""
+        firsts = [self._job("surrogate", run=k) for k in range(len(self.crew()) if self._shares() else 0)]
+        bouts = list(itertools.product(range(len(self.victims)), range(len(self.defenses))))
+        clean = [
+            self._job("clean", victim=v, defense=d, run=run) for run in range(self.controls.clean) for v, d in bouts
+        ]
+        trials = [
+            job
+            for scenario in range(len(self.scenarios()))
+            for number in self.numbers()
+            for attack in range(len(self.attacks))
+            for job in self._trial_jobs(scenario, number, attack, bouts, needs=firsts)
+        ]
+        return [*firsts, *clean, *trials]
+
+    def _trial_jobs(
+        self, scenario: int, number: int, attack: int, bouts: Sequence[tuple[int, int]], *, needs: Sequence[Job]
+    ) -> list[Job]:
+        """Crafting, then the victims of one trial, attack and noise in turn."""
+        place = {"scenario": scenario, "trial": number, "attack": attack}
+        first = self._job("craft", **place, needs=tuple(job.key for job in needs))
+        kinds: list[tuple[JobKind, int]] = [("attack", run) for run in range(self.runs)]
+        kinds += [("noise", run) for run in range(self.controls.noise)]
+        victims = [
+            self._job(kind, **place, victim=v, defense=d, run=run, needs=(first.key,))
+            for kind, run in kinds
+            for v, d in bouts
+        ]
+        return [first, *victims]
+
+    def _shares(self) -> bool:
+        return self.share_surrogates and any(attack.needs_surrogate for attack in self.attacks)
+
+    def _job(self, kind: JobKind, **place: Any) -> Job:
+        job = Job(kind=kind, **place)
+        return replace(job, key=fingerprint(METHOD, self._decides(job)))
+
+    def _decides(self, job: Job) -> list[Any]:
+        """Everything that decides a job's result."""
+        base: list[Any] = [job.kind, self.data, self.seed, job.run]
+        if job.kind == "surrogate":
+            return [*base, self.crew()[job.run]]
+        if job.kind == "clean":
+            judged = [list(self.numbers()), self.threat.goal, self.setups]
+            return [*base, self.victims[job.victim], self.defenses[job.defense], judged]
+        trial = replace(self.trial(job), victims=1)
+        return [*base, trial, job.trial, self.share_surrogates]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One piece of work: its place in the grid, its key, and the keys of the jobs it waits for."""
+
+    kind: JobKind
+    scenario: int = 0
+    trial: int = 0
+    attack: int = 0
+    victim: int = 0
+    defense: int = 0
+    run: int = 0
+    needs: tuple[str, ...] = ()
+    key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One row for the store."""
+
+    key: str
+    kind: Literal["craft", "victim", "surrogate"]
+    row: Mapping[str, Any]
+
+
+def problems(experiment: Experiment) -> list[str]:
+    """Everything that would stop the experiment, found without training anything; empty where nothing does."""
+    found: list[str] = []
+    for k, attack in enumerate(experiment.attacks):
+        for each in attack_problems(attack, experiment.threat, surrogates=experiment.crew()):
+            found.append(f"attacks[{k}]: {each}")  # noqa: PERF401
+    try:
+        scenarios = experiment.scenarios()
+    except MithridateError as error:
+        return [*found, f"vary: {error}"]
+    try:
+        data = load(experiment.data)
+    except MithridateError as error:
+        return [*found, f"data: {error}"]
+    found += _network_problems(experiment, data)
+    return found + _trial_problems(experiment, scenarios, data)
+
+
+def _network_problems(experiment: Experiment, data: Split) -> list[str]:
+    """Networks that do not fit the data."""
+    found = []
+    for where, learners in (("victims", experiment.victims), ("surrogates", experiment.surrogates)):
+        for k, learner in enumerate(learners):
+            try:
+                learner.build(data.train.space, Seed(0))
+            except MithridateError as error:
+                found.append(f"{where}[{k}].model: {error}")
+    return found
+
+
+def _trial_problems(experiment: Experiment, scenarios: Sequence[ThreatModel], data: Split) -> list[str]:
+    """Goals and poison rows that cannot be drawn, the same sentence once."""
+    found: dict[str, None] = {}
+    for scenario in range(len(scenarios)):
+        for number in experiment.numbers():
+            try:
+                trial = experiment.trial(Job(kind="craft", scenario=scenario, trial=number))
+                agree = _disagreements(trial.threat, data) if experiment.setups else []
+            except MithridateError as error:
+                found[f"setups: {error}"] = None
+                continue
+            for each in agree + rows_problems(trial.threat, data, seed=trial.seed):
+                found[f"threat: {each}"] = None
+    return list(found)
+
+
+def perform(
+    experiment: Experiment, job: Job, *, folder: Path, device: torch.device, watch: Watch = silent
+) -> list[Result]:
+    """Do one job and return its rows. Files go to ``folder``; the store is written by the caller alone."""
+    peak: list[int] = []
+    data = _moved(load(experiment.data), device)
+    with peak_memory(device, peak.append):
+        results = _WORK[job.kind](experiment, job, data, folder, watch)
+    return [replace(result, row={**result.row, "peak_memory": peak[0]}) for result in results]
+
+
+def _surrogate(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+    """Train a shared surrogate, so that crafting finds it in the cache."""
+    learner = _cached_crew(experiment, folder)[job.run]
+    _, curve, seconds = observed_training(learner, data.train, seed=Seed(0), watch=watch, stage="surrogate")
+    row = {"surrogate": job.run, "learner": label(experiment.crew()[job.run]), "curve": curve, "seconds": seconds}
+    return [Result(key=job.key, kind="surrogate", row=row)]
+
+
+def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+    """Craft one poison and write it as a poison set."""
+    trial, started = experiment.trial(job), time.perf_counter()
+    goal = trial.goal(data)
+    poison = craft(
+        trial.attack,
+        data.train,
+        threat=trial.threat,
+        aims=goal.known,
+        surrogates=_cached_crew(experiment, folder) if experiment.share_surrogates else trial.surrogates,
+        seed=trial.seed.child("craft"),
+        watch=watch,
+    )
+    seconds = time.perf_counter() - started
+    details = {"threat": plain(trial.threat), "attack": plain(trial.attack), "seed": trial.seed.value}
+    details |= {"surrogates": plain(trial.surrogates), "data": plain(experiment.data), "trial": job.trial}
+    poisonset.write(
+        folder / "poisons" / job.key,
+        poison=poison,
+        base=data.train.rows(poison.rows.ids) if trial.threat.rows == "replace" else None,
+        aims=goal.judged,
+        details=details,
+        data_digest=data.train.digest(),
+    )
+    row = {
+        **_place(experiment, job, data.train),
+        "rows": len(poison.rows),
+        "seconds": seconds,
+        "trace": {name: list(curve) for name, curve in poison.trace.items()},
+        "folder": f"poisons/{job.key}",
+    }
+    return [Result(key=job.key, kind="craft", row=row)]
+
+
+def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+    """Train and judge one victim on the poison as exported, or on noise in its place."""
+    trial = experiment.trial(job)
+    found = poisonset.read(folder / "poisons" / job.needs[0])
+    poison: Poison = found.poison
+    aims = found.aims
+    if job.kind == "noise":
+        noise_seed = trial.seed.child("noise", job.run)
+        poison = noise_control(data.train, threat=trial.threat, ids=poison.rows.ids, seed=noise_seed)
+    poisoned = poison.apply(data.train)
+    learner = protect(trial.victim, trial.defenses)
+    seed = trial.seed.child("victim", job.run)
+    model, curve, seconds = observed_training(learner, poisoned, seed=seed, watch=watch)
+    metrics, targets = judge(model, aims, data.test)
+    shown = job.run == 0 and job.kind == "attack"
+    row = {
+        **_place(experiment, job, data.train),
+        **_victim_row(experiment, job),
+        **metrics,
+        "targets": list(targets),
+        "curve": {name: list(values) for name, values in curve.items()},
+        "seconds": seconds,
+        "training": job.key,
+        "map": feature_map(model, poisoned, aims=aims, poison_ids=poison.rows.ids) if shown else None,
+    }
+    return [Result(key=job.key, kind="victim", row=row)]
+
+
+def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+    """Train one victim on clean data and judge it on the targets of every trial."""
+    learner = Cached(
+        learner=protect(experiment.victims[job.victim], experiment.defenses[job.defense]), folder=folder / "networks"
+    )
+    seed = Seed(experiment.seed).child("clean victim", job.run)
+    model, curve, seconds = observed_training(learner, data.train, seed=seed, watch=watch, stage="clean victim")
+    results = []
+    for number in experiment.numbers():
+        trial = experiment.trial(replace(job, trial=number))
+        goal = trial.goal(data)
+        metrics, targets = judge(model, goal.judged, data.test)
+        picked = trial.threat.pick(data.train, goal.known, trial.seed.child("craft").child("pick"))
+        row = {
+            **_victim_row(experiment, job),
+            **metrics,
+            "attack": None,
+            "scenario": None,
+            "trial": number,
+            "targets": list(targets),
+            "curve": {name: list(values) for name, values in curve.items()},
+            "seconds": seconds,
+            "training": job.key,
+            "map": feature_map(model, data.train, aims=goal.judged, poison_ids=picked) if job.run == 0 else None,
+        }
+        results.append(Result(key=f"{job.key}-{number}", kind="victim", row=row))
+    return results
+
+
+_WORK = {"surrogate": _surrogate, "craft": _craft, "attack": _victim, "noise": _victim, "clean": _clean}
+
+
+def result_keys(experiment: Experiment, job: Job) -> list[str]:
+    """The keys of the rows a job leaves behind: it is done when all are in the store."""
+    if job.kind == "clean":
+        return [f"{job.key}-{number}" for number in experiment.numbers()]
+    return [job.key]
+
+
+def load(source: Source) -> Split:
+    """The data of a source, read once in this process."""
+    key = fingerprint(source)
+    if key not in _LOADED:
+        _LOADED.clear()
+        _LOADED[key] = source.load()
+    return _LOADED[key]
+
+
+_LOADED: dict[str, Split] = {}
+
+
+def _moved(data: Split, device: torch.device) -> Split:
+    if device.type == "cpu":
+        return data
+    return Split(train=data.train.to(device), test=data.test.to(device))
+
+
+def _cached_crew(experiment: Experiment, folder: Path) -> list[Learner]:
+    """The surrogate learners, each trained once for all trials."""
+    return [
+        Cached(learner=learner, folder=folder / "networks", pinned=Seed(experiment.seed).child("surrogate", k))
+        for k, learner in enumerate(experiment.crew())
+    ]
+
+
+def _place(experiment: Experiment, job: Job, train: Dataset) -> dict[str, Any]:
+    """Where a row belongs in the tables."""
+    threat = experiment.scenarios()[job.scenario]
+    return {
+        "attack": experiment.attacks[job.attack].name,
+        "scenario": scenario_name(threat),
+        "trial": job.trial,
+        "budget": threat.budget,
+        "radius": perturbation_name(threat),
+        "radius_value": getattr(threat.perturbation, "radius", None),
+        "training_rows": len(train),
+    }
+
+
+def _victim_row(experiment: Experiment, job: Job) -> dict[str, Any]:
+    return {
+        "control": job.kind,
+        "defense": stack_name(experiment.defenses[job.defense]),
+        "victim": label(experiment.victims[job.victim]),
+        "run": job.run,
+    }
+
+
+def label(learner: Learner) -> str:
+    """A short name of a learner for tables: its network and its epochs."""
+    model, epochs = getattr(learner, "model", None), getattr(learner, "epochs", None)
+    if model is None:
+        return learner.name
+    return f"{model.name}, {epochs} epochs" if epochs else str(model.name)
+
+
+def scenario_name(threat: ThreatModel) -> str:
+    """A threat model in a few words, for tables."""
+    return f"{threat.budget * 100:.3g} % of rows, {perturbation_name(threat)}"
+
+
+def perturbation_name(threat: ThreatModel) -> str:
+    """A perturbation in a few words: ``linf 8/255``."""
+    radius = getattr(threat.perturbation, "radius", None)
+    if radius is None:
+        return threat.perturbation.name
+    levels = radius * 255
+    text = f"{levels:.3g}/255" if threat.perturbation.name == "linf" else f"{radius:.3g}"
+    return f"{threat.perturbation.name} {text}"
+
+
+def _varied(threat: ThreatModel, place: str, value: Any) -> ThreatModel:
+    """The threat model with one setting changed, the place written with dots."""
+    try:
+        return _replaced(threat, place.split("."), value)  # type: ignore[no-any-return]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{place} cannot be {value!r}: {error}") from error
+
+
+def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
+    first, *rest = path
+    known = {each.name for each in fields(settings)} if is_dataclass(settings) else set()
+    if first not in known:
+        raise ConfigError(f"the threat model has no setting '{first}' here: {nearest(first, known)}")
+    inner = _replaced(getattr(settings, first), rest, value) if rest else value
+    return replace(settings, **{first: inner})
+
+
+def _setups(which: str) -> list[Setup]:
+    """Fixed trials by bundled name or file."""
+    bundled = Path(__file__).parent / "presets" / f"{which}.json"
+    return list(read_setups(bundled if bundled.is_file() else Path(which)))
+
+
+def _set_up(threat: ThreatModel, setups: Sequence[Setup], number: int) -> ThreatModel:
+    """The threat model of one fixed trial: its target, its intended class, its rows."""
+    if number >= len(setups):
+        raise ConfigError(f"trial {number} was asked for, but there are {len(setups)} set-ups (0..{len(setups) - 1})")
+    setup = setups[number]
+    goal = Misclassify(ids=(setup.target_index,), intended=setup.base_class, target=setup.target_class)
+    return replace(threat, goal=goal, base_ids=tuple(dict.fromkeys(setup.base_indices)))
+
+
+def _disagreements(threat: ThreatModel, data: Split) -> list[str]:
+    """Where the labels of the data are not those of a fixed trial: then the rows are not the ones meant."""
+    assert isinstance(threat.goal, Misclassify)
+    try:
+        goal: Goal = threat.goal.draw(data.train, data.test, Seed(0))
+        bases = data.train.rows(torch.tensor(threat.base_ids))
+    except DataError as error:
+        return [f"the set-ups name rows that this data lacks ({error}); they are made for full CIFAR-10"]
+    found = []
+    if goal.judged.labels.tolist() != [threat.goal.target]:
+        found.append(f"target {threat.goal.ids[0]} has another label than the set-up says; is this CIFAR-10 in order?")
+    if set(bases.labels.tolist()) != {threat.goal.intended}:
+        found.append("base rows have other labels than the set-up says; is this CIFAR-10 in order?")
+    return found
