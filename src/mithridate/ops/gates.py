@@ -53,49 +53,60 @@ class Replayed(TorchFunctionMode):
         return kind[1](next(self._gates), *args, **(kwargs or {}))
 
 
-def _relu_gate(x: Tensor, inplace: bool = False) -> Tensor:
-    return x.detach() > 0
+def _relu_gate(input: Tensor, inplace: bool = False) -> Tensor:  # noqa: A002 (torch's own names throughout)
+    return input.detach() > 0
 
 
-def _relu(gate: Tensor, x: Tensor, inplace: bool = False) -> Tensor:
-    return x * gate
+def _relu(gate: Tensor, input: Tensor, inplace: bool = False) -> Tensor:  # noqa: A002
+    return input * gate
 
 
-def _clip_gate(x: Tensor, low: float = -1.0, high: float = 1.0, inplace: bool = False) -> Tensor:
+def _clip_gate(
+    input: Tensor,  # noqa: A002
+    min_val: float = -1.0,
+    max_val: float = 1.0,
+    inplace: bool = False,
+) -> Tensor:
     """0 below, 1 inside, 2 above, as one byte."""
-    return ((x.detach() > low).byte() + (x.detach() >= high).byte()).to(torch.uint8)
+    return (input.detach() > min_val).byte() + (input.detach() >= max_val).byte()
 
 
-def _clip(gate: Tensor, x: Tensor, low: float = -1.0, high: float = 1.0, inplace: bool = False) -> Tensor:
-    inside: Tensor = x * (gate == 1)
-    return inside + low * (gate == 0) + high * (gate == 2)
+def _clip(
+    gate: Tensor,
+    input: Tensor,  # noqa: A002
+    min_val: float = -1.0,
+    max_val: float = 1.0,
+    inplace: bool = False,
+) -> Tensor:
+    inside: Tensor = input * (gate == 1)
+    return inside + min_val * (gate == 0) + max_val * (gate == 2)
 
 
-def _relu6_gate(x: Tensor, inplace: bool = False) -> Tensor:
-    return _clip_gate(x, 0.0, 6.0)
+def _relu6_gate(input: Tensor, inplace: bool = False) -> Tensor:  # noqa: A002
+    return _clip_gate(input, 0.0, 6.0)
 
 
-def _relu6(gate: Tensor, x: Tensor, inplace: bool = False) -> Tensor:
-    return _clip(gate, x, 0.0, 6.0)
+def _relu6(gate: Tensor, input: Tensor, inplace: bool = False) -> Tensor:  # noqa: A002
+    return _clip(gate, input, 0.0, 6.0)
 
 
-def _leaky_gate(x: Tensor, slope: float = 0.01, inplace: bool = False) -> Tensor:
-    return x.detach() > 0
+def _leaky_gate(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:  # noqa: A002
+    return input.detach() > 0
 
 
-def _leaky(gate: Tensor, x: Tensor, slope: float = 0.01, inplace: bool = False) -> Tensor:
-    return torch.where(gate, x, slope * x)
+def _leaky(gate: Tensor, input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:  # noqa: A002
+    return torch.where(gate, input, negative_slope * input)
 
 
-def _pool_gate(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _pool_gate(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: A002
     """Flat index of each window's maximum, ``(N, C, H', W')``."""
     with torch.no_grad():
         kwargs.pop("return_indices", None)
-        return functional.max_pool2d_with_indices(x.detach(), *args, **kwargs)[1]
+        return functional.max_pool2d_with_indices(input.detach(), *args, **kwargs)[1]
 
 
-def _pool(gate: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    return x.flatten(2).gather(2, gate.flatten(2)).reshape(gate.shape)
+def _pool(gate: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: A002
+    return input.flatten(2).gather(2, gate.flatten(2)).reshape(gate.shape)
 
 
 _RELU = (_relu_gate, _relu)

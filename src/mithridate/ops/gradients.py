@@ -27,7 +27,7 @@ Objective = Callable[[Sequence[Tensor]], Tensor]
 
 GATED_STEP = 1e-4
 """Length of the parameter step of the ``gated`` difference. Measured: cosine above 0.99999 to double backward in
-float32 (shared/specs/performance.md, 4.1)."""
+float32 (``tests/ops/test_gradients.py`` checks it)."""
 GATED_AGREEMENT = 0.999
 """Cosine to double backward below which ``gated`` is not trusted with a network."""
 
