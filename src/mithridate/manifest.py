@@ -1,0 +1,109 @@
+"""The manifest of a poison set: its shape as JSON, every type checked."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+
+from mithridate.errors import FormatError
+
+FORMAT = "mithridate-poison-set"
+VERSION = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class SpaceEntry(_Strict):
+    """A :class:`~mithridate.dataset.Space`."""
+
+    shape: tuple[int, ...]
+    num_classes: int
+    bounds: tuple[FiniteFloat, FiniteFloat]
+    levels: int | None
+    classes: tuple[str, ...]
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[FiniteFloat, ...]
+
+
+class GoalEntry(_Strict):
+    """What the poison is judged on; the inputs are in the tensors."""
+
+    labels: list[int]
+    wanted: list[int] | None
+    ids: list[int] | None
+    trigger: dict[str, Any] | None
+    """The trigger's settings, with its ``name``."""
+
+
+class Manifest(_Strict):
+    """``manifest.json``, version 1."""
+
+    format: Literal["mithridate-poison-set"]
+    version: Literal[1]
+    created_by: dict[str, str]
+    """Versions of the software that wrote the set."""
+    space: SpaceEntry
+    ids: list[int]
+    labels: list[int]
+    base_data_sha256: str
+    """:meth:`Dataset.digest` of the clean training set."""
+    goal: GoalEntry
+    details: dict[str, Any]
+    """How the poison was made: ``threat``, ``attack``, ``seed``."""
+    trace: dict[str, list[float | Literal["nan", "inf", "-inf"]]]
+    poison_sha256: str
+    """SHA-256 (hex) of ``poison.safetensors``."""
+
+
+class _Head(BaseModel):
+    """The part of a manifest that every version has."""
+
+    model_config = ConfigDict(strict=True)
+    format: Literal["mithridate-poison-set"]
+    version: int
+
+
+def as_text(manifest: Mapping[str, Any]) -> bytes:
+    """The manifest as UTF-8 JSON: keys sorted, one top-level key a line."""
+    dumps = partial(json.dumps, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    lines = (f"{dumps(key)}: {dumps(json_safe(manifest[key]))}" for key in sorted(manifest))
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8", "replace")
+
+
+def json_safe(value: Any) -> Any:
+    """``value`` with NaN and infinities, which JSON has no numbers for, as their names (``"nan"``, ``"-inf"``)."""
+    if isinstance(value, dict):
+        return {key: json_safe(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_safe(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def parsed(path: Path, text: bytes) -> Manifest:
+    """The manifest in ``text``. Raises :class:`FormatError` naming ``path`` and the first place that is wrong."""
+    try:
+        head = _Head.model_validate_json(text)
+        if head.version > VERSION:
+            raise FormatError(
+                f"'{path}' is of version {head.version}, but this release reads up to version {VERSION}; "
+                "upgrade mithridate"
+            )
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise FormatError(
+            f"'{path}' is damaged or no manifest of a poison set ({first_fault(error)}); copy the whole folder again"
+        ) from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that pydantic complained of: its place, and what is wrong."""
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return ": ".join([*filter(None, [".".join(map(str, fault["loc"]))]), fault["msg"]])
