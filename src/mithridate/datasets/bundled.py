@@ -1,0 +1,46 @@
+"""A small real image set that comes with the package, for first steps and tests without a network."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from typing import ClassVar, Literal
+
+from mithridate.datasets.imagetable import parquet_rows
+from mithridate.datasets.rows import Classes, check_cut, split
+from mithridate.source import Source, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundled(Source):
+    """The first 5,000 training and 1,000 test images of Fashion-MNIST: 28 x 28, grey, 10 classes (MIT licence).
+
+    Source: H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST*, 2017, https://arxiv.org/abs/1708.07747. Where the rows
+    come from, and their hashes, is told in ``bundled/README.md``.
+    """
+
+    name: ClassVar[str] = "bundled"
+
+    set: Literal["fashion-mnist"] = "fashion-mnist"
+    """Which of the bundled sets."""
+    classes: Classes = ()
+    """Classes to keep, by name or number, renumbered in this order; empty keeps all."""
+    train_rows: int | None = None
+    """How many of the first training rows of these classes to keep; None keeps all."""
+    test_rows: int | None = None
+    """How many of the first test rows of these classes to keep; None keeps all."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that leave nothing."""
+        check_cut(self.classes, self.train_rows, self.test_rows)
+
+    def load(self) -> Split:
+        """Read the bundle: ``(N, 1, 28, 28)`` uint8. Raises :class:`DataError` for classes and rows it lacks."""
+        folder = files("mithridate.datasets") / "bundled"
+        with ExitStack() as stack:  # the package may live in a zip file
+            train, test = (
+                parquet_rows([stack.enter_context(as_file(folder / f"{self.set}-{part}.parquet"))])
+                for part in ("train", "test")
+            )
+            return split(train, test, classes=self.classes, train_rows=self.train_rows, test_rows=self.test_rows)
