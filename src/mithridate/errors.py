@@ -64,4 +64,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     allowed = sorted(known)
     close = get_close_matches(name.lower(), [each.lower() for each in allowed], n=1)
     guess = f"did you mean '{next(a for a in allowed if a.lower() == close[0])}'? " if close else ""
-    return f"{guess}(allowed: {', '.join(allowed)})"
+    return f"{guess}allowed: {', '.join(allowed)}"

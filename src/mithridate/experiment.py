@@ -70,7 +70,7 @@ class Experiment:
     """What a reader must know to judge the numbers (how settings were chosen, what was measured here)."""
     data: Source
     """Where training and test set come from."""
-    threat: ThreatModel = ThreatModel()
+    threat: ThreatModel = field(default_factory=ThreatModel)
     """What the attacker wants and may do."""
     vary: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Threat-model settings to try one at a time beside the base: place (``budget``) to list of values."""
@@ -92,7 +92,7 @@ class Experiment:
     """Number of the first trial; settings are best chosen on trials that are not shown."""
     runs: int = 2
     """Victims a trial."""
-    controls: Controls = Controls()
+    controls: Controls = field(default_factory=Controls)
     """What runs beside every attack."""
     setups: str = ""
     """Fixed trials instead of drawn ones: ``benchmark-scratch``, ``benchmark-transfer``, or a JSON file of set-ups."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -124,11 +124,11 @@ class Unbounded(Perturbation):
 class ThreatModel:
     """What is wanted and what is allowed. It picks the rows an attacker may write, and checks what came back."""
 
-    goal: GoalSpec = Misclassify()
+    goal: GoalSpec = field(default_factory=Misclassify)
     """What the attacker wants."""
     budget: float = 0.01
     """Fraction of the training rows that may be poison, in [0, 1]. Witches' Brew on CIFAR-10: 0.01."""
-    perturbation: Perturbation = Linf()
+    perturbation: Perturbation = field(default_factory=Linf)
     """How a row may be changed."""
     labels: Literal["clean", "dirty"] = "clean"
     """Whether labels must stay what they are."""

@@ -6,7 +6,6 @@ import errno
 import os
 import sys
 
-import click
 import typer
 
 from mithridate.cli import check, exporting, inspecting, listing, reporting, running, showing
@@ -30,8 +29,9 @@ app.command("export")(exporting.export)
 app.command("inspect")(inspecting.inspect)
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _top(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and leave."),
 ) -> None:
     if version:
@@ -39,29 +39,24 @@ def _top(
 
         typer.echo(f"mithridate {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
     """Run the command line; a mistake of the user's ends in a sentence and exit code 1, never in a traceback."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except MithridateError as error:
         _fail(str(error), 1)
-    except click.exceptions.Abort:
-        _fail("stopped", 130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _fail("stopped", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "the disk is full" if full else error.strerror or str(error)
         _fail(f"{what}{f': {error.filename}' if error.filename else ''}", 1)
-    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(text: str, code: int) -> None:

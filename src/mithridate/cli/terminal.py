@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mithridate.executor import Ended
-from mithridate.experiment import Job
 from mithridate.watch import Step
+
+if TYPE_CHECKING:
+    from mithridate.executor import Ended
+    from mithridate.experiment import Job
 
 _EVERY = 10.0  # seconds between plain lines about one job
 
