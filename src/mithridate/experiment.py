@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +75,8 @@ class Experiment:
     """What the attacker wants and may do."""
     vary: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """Threat-model settings to try one at a time beside the base: place (``budget``) to list of values."""
+    vary_trials: int = 0
+    """Trials for each variation, the first of the base's; 0: as many as the base has."""
     attacks: tuple[Attack, ...]
     """The attacks compared."""
     victims: tuple[Learner, ...]
@@ -107,8 +110,9 @@ class Experiment:
         for what in ("attacks", "victims", "defenses"):
             if not getattr(self, what):
                 raise ConfigError(f"{what} must name at least one")
-        if self.ensemble < 0 or self.first_trial < 0:
-            raise ConfigError("ensemble and first_trial must be at least 0")
+        for what in ("ensemble", "first_trial", "vary_trials"):
+            if getattr(self, what) < 0:
+                raise ConfigError(f"{what} must be at least 0, but it is {getattr(self, what)}")
 
     def crew(self) -> tuple[Learner, ...]:
         """The surrogate learners, as many as the ensemble has."""
@@ -120,9 +124,10 @@ class Experiment:
         varied = [_varied(self.threat, place, value) for place, values in self.vary.items() for value in values]
         return list(dict.fromkeys([self.threat, *varied]))
 
-    def numbers(self) -> range:
-        """The numbers of the trials."""
-        return range(self.first_trial, self.first_trial + self.trials)
+    def numbers(self, scenario: int = 0) -> range:
+        """The numbers of the trials of a scenario."""
+        count = min(self.vary_trials or self.trials, self.trials) if scenario else self.trials
+        return range(self.first_trial, self.first_trial + count)
 
     def trial(self, job: Job) -> Trial:
         """The trial a job belongs to."""
@@ -149,7 +154,7 @@ class Experiment:
         trials = [
             job
             for scenario in range(len(self.scenarios()))
-            for number in self.numbers()
+            for number in self.numbers(scenario)
             for attack in range(len(self.attacks))
             for job in self._trial_jobs(scenario, number, attack, bouts, needs=firsts)
         ]
@@ -468,6 +473,7 @@ def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
     return replace(settings, **{first: inner})
 
 
+@cache
 def _setups(which: str) -> list[Setup]:
     """Fixed trials by bundled name or file."""
     bundled = Path(__file__).parent / "presets" / f"{which}.json"
