@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from mithridate.errors import FormatError
 
@@ -25,7 +25,7 @@ class SpaceEntry(_Strict):
     """A :class:`~mithridate.dataset.Space`."""
 
     shape: tuple[int, ...]
-    num_classes: int
+    num_classes: Annotated[int, Field(le=2**31)]
     bounds: tuple[FiniteFloat, FiniteFloat]
     levels: int | None
     classes: tuple[str, ...]

@@ -229,8 +229,6 @@ def _assembled(
 ) -> tuple[Dataset, Dataset | None, Aims]:
     """Poison, clean rows and aims, seen to agree with the manifest."""
     space, goal = Space(**manifest.space.model_dump()), manifest.goal
-    if not space.bounds[0] < space.bounds[1]:
-        raise FormatError(f"no value lies within its bounds {space.bounds}")
     ids, labels = _integers(tensors, "ids", manifest.ids), _integers(tensors, "labels", manifest.labels)
     rows = _rows(tensors, "inputs", labels=labels, ids=ids, space=space)
     base = None
