@@ -217,17 +217,16 @@ def _scalar(machine: _Machine, arguments: tuple[Any, ...]) -> int | float | bool
 
 
 def _buffer(machine: _Machine, arguments: tuple[Any, ...]) -> Pixels:
-    """``numpy._core.numeric._frombuffer(buffer, dtype, shape, order)``, as protocol 5 writes arrays."""
-    data, numbers, shape, order = arguments
-    return Pixels(_array(data, numbers, shape, order))
+    """``numpy._core.numeric._frombuffer(buffer, dtype, shape, order, axes=None)``, as protocol 5 writes arrays."""
+    data, numbers, shape, order, *axes = arguments
+    values = _array(data, numbers, shape, order)
+    return Pixels(values.transpose(_sizes(axes[0])) if order == "K" else values)
 
 
 def _array(data: bytes | bytearray, numbers: _Numbers, shape: tuple[int, ...], order: str) -> Array:
-    """A view of ``data``, seen to have as many bytes as the shape needs."""
-    dtype: np.dtype[Any] = _of(_Numbers, numbers).dtype
-    if math.prod(_sizes(shape)) * dtype.itemsize != len(data):
-        raise ValueError("the bytes do not fit the shape")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
+    """A view of ``data``, which must have as many bytes as the shape needs; nothing is copied."""
+    values = np.frombuffer(data, _of(_Numbers, numbers).dtype)
+    return values.reshape(_sizes(shape), order="F" if order == "F" else "C")
 
 
 def _image(state: list[Any]) -> Array:
