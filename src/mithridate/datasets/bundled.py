@@ -14,15 +14,15 @@ from mithridate.source import Source, Split
 
 @dataclass(frozen=True, kw_only=True)
 class Bundled(Source):
-    """The first 5,000 training and 1,000 test images of Fashion-MNIST: 28 x 28, grey, 10 classes (MIT licence).
+    """Birds, cats, deer, dogs and frogs of CIFAR-10's first rows: 2,531 + 491 colour images 32 x 32, 5 classes.
 
-    Source: H. Xiao, K. Rasul, R. Vollgraf, *Fashion-MNIST*, 2017, https://arxiv.org/abs/1708.07747. Where the rows
-    come from, and their hashes, is told in ``bundled/README.md``.
+    Source: A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009. The authors state no licence;
+    where the rows come from, and their hashes, is told in ``bundled/README.md``.
     """
 
     name: ClassVar[str] = "bundled"
 
-    set: Literal["fashion-mnist"] = "fashion-mnist"
+    set: Literal["cifar10-animals"] = "cifar10-animals"
     """Which of the bundled sets."""
     classes: Classes = ()
     """Classes to keep, by name or number, renumbered in this order; empty keeps all."""
@@ -36,7 +36,7 @@ class Bundled(Source):
         check_cut(self.classes, self.train_rows, self.test_rows)
 
     def load(self) -> Split:
-        """Read the bundle: ``(N, 1, 28, 28)`` uint8. Raises :class:`DataError` for classes and rows it lacks."""
+        """Read the bundle: ``(N, 3, 32, 32)`` uint8. Raises :class:`DataError` for classes and rows it lacks."""
         folder = files("mithridate.datasets") / "bundled"
         with ExitStack() as stack:  # the package may live in a zip file
             train, test = (
