@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from mithridate import poisonset
+from mithridate import poisonset, registry
 from mithridate.attack import Attack, craft
 from mithridate.attack import problems as attack_problems
 from mithridate.dataset import Dataset
@@ -24,7 +24,7 @@ from mithridate.learners.cached import Cached
 from mithridate.peers import Setup, read_setups
 from mithridate.poison import Poison
 from mithridate.seeding import Seed
-from mithridate.settings import fingerprint, plain
+from mithridate.settings import distinct, fingerprint, plain
 from mithridate.source import Source, Split
 from mithridate.threat import ThreatModel
 from mithridate.trial import (
@@ -123,6 +123,14 @@ class Experiment:
         """The base threat model, then each variation of it."""
         varied = [_varied(self.threat, place, value) for place, values in self.vary.items() for value in values]
         return list(dict.fromkeys([self.threat, *varied]))
+
+    def attack_names(self) -> list[str]:
+        """A name for each attack, for tables."""
+        return distinct(self.attacks, [attack.name for attack in self.attacks])
+
+    def victim_names(self) -> list[str]:
+        """A name for each victim, for tables."""
+        return distinct(self.victims, [label(victim) for victim in self.victims])
 
     def numbers(self, scenario: int = 0) -> range:
         """The numbers of the trials of a scenario."""
@@ -320,7 +328,7 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
 def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
     """Train and judge one victim on the poison as exported, or on noise in its place."""
     trial = experiment.trial(job)
-    found = poisonset.read(folder / "poisons" / job.needs[0])
+    found = poisonset.read(folder / "poisons" / job.needs[0], triggers=registry.triggers())
     poison: Poison = found.poison
     aims = found.aims
     if job.kind == "noise":
@@ -414,7 +422,7 @@ def _place(experiment: Experiment, job: Job, train: Dataset) -> dict[str, Any]:
     """Where a row belongs in the tables."""
     threat = experiment.scenarios()[job.scenario]
     return {
-        "attack": experiment.attacks[job.attack].name,
+        "attack": experiment.attack_names()[job.attack],
         "scenario": scenario_name(threat),
         "trial": job.trial,
         "budget": threat.budget,
@@ -428,7 +436,7 @@ def _victim_row(experiment: Experiment, job: Job) -> dict[str, Any]:
     return {
         "control": job.kind,
         "defense": stack_name(experiment.defenses[job.defense]),
-        "victim": label(experiment.victims[job.victim]),
+        "victim": experiment.victim_names()[job.victim],
         "run": job.run,
     }
 

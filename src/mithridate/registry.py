@@ -97,6 +97,11 @@ def kind(noun: type, name: str) -> type:
     return found
 
 
+def triggers() -> dict[str, type]:
+    """All kinds of trigger by name, for reading poison sets back."""
+    return {name: kind(Trigger, name) for name in places(Trigger)}
+
+
 def find(name: str) -> tuple[str, type]:
     """The plural and class of whatever is called ``name``. Raises :class:`ConfigError` with the nearest right name."""
     for plural, noun in PLURALS.items():

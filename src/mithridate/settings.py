@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, (tuple, list, set, frozenset)):
         return [plain(each) for each in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
     if isinstance(value, (torch.Tensor, np.ndarray)):
-        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
-        return f"sha256:{hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest()}"
+        return f"sha256:{_array_hash(value)}"
     if isinstance(value, Path):
         return str(value)
     if value is None or isinstance(value, (str, int, float, bool)):
@@ -39,6 +39,40 @@ def fingerprint(*values: Any) -> str:
     """SHA-256 (first 24 hex digits) of the plain forms of ``values``, keys sorted."""
     text = json.dumps([plain(value) for value in values], sort_keys=True, allow_nan=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _array_hash(array: torch.Tensor | np.ndarray[Any, Any]) -> str:
+    """SHA-256 (hex) of type, shape and bytes; of a tensor through uint8, since NumPy knows no bf16."""
+    head = f"{str(array.dtype).removeprefix('torch.')}{tuple(array.shape)}".encode()
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(head + array.tobytes()).hexdigest()
+
+
+def distinct(things: Sequence[Any], names: Sequence[str]) -> list[str]:
+    """A name for each of several settings objects: the one given, and where that repeats, the settings that differ.
+
+    ``["gradient-matching (augment=True)", "gradient-matching (augment=False)"]``.
+    """
+    return [
+        name if list(names).count(name) == 1 else f"{name} ({_differences(things, names, k)})"
+        for k, name in enumerate(names)
+    ]
+
+
+def _differences(things: Sequence[Any], names: Sequence[str], k: int) -> str:
+    """What sets thing ``k`` apart from those of the same name; its number where nothing does."""
+    mine = plain(things[k])
+    others = [plain(thing) for j, thing in enumerate(things) if names[j] == names[k] and j != k]
+    apart = [key for key in mine if any(other.get(key) != mine[key] for other in others)]
+    return ", ".join(f"{key}={_short(mine[key])}" for key in apart) or f"number {k + 1}"
+
+
+def _short(value: Any) -> str:
+    """A plain value in a few characters."""
+    if isinstance(value, dict):
+        return str(value.get("name", "")) + " ".join(str(each) for key, each in value.items() if key != "name")
+    return str(value)
 
 
 def _named(value: Any) -> str:

@@ -18,7 +18,7 @@ def export(
     full: Annotated[str | None, typer.Option(help="Also the whole poisoned set: parquet or folder.")] = None,
 ) -> None:
     """Write a poison set: manifest with ground truth, poison rows, and on request the whole poisoned training set."""
-    from mithridate import poisonset
+    from mithridate import poisonset, registry
     from mithridate.errors import ConfigError, StoreError
     from mithridate.store import Store
 
@@ -30,7 +30,7 @@ def export(
         row = _chosen(store.rows("craft"), {"trial": trial, "attack": attack, "scenario": scenario}, folder)
         settings = store.meta().get("experiment", {})
     kept = folder / row["folder"]
-    found = poisonset.read(kept)  # refuses damage before anything is written
+    found = poisonset.read(kept, triggers=registry.triggers())  # refuses damage before anything is written
     shutil.copytree(kept, to)
     typer.echo(f"Poison set of trial {row['trial']} ({row['attack']}; {row['scenario']}): {to}")
     if full:

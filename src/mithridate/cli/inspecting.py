@@ -14,9 +14,9 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a poison set holds, after checking that it is whole."""
-    from mithridate import inspection, poisonset
+    from mithridate import inspection, poisonset, registry
 
-    facts = inspection.summary(poisonset.read(folder))
+    facts = inspection.summary(poisonset.read(folder, triggers=registry.triggers()))
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
