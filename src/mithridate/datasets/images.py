@@ -34,7 +34,7 @@ def decoded(encoded: Iterable[tuple[str, bytes]], count: int, *, size: int | Non
     cannot be decoded, is oversized, or differs in size from the first one.
     """
     stack: Bytes | None = None
-    row = -1
+    row, place = -1, "before the first"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow remarks on odd but readable files
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -47,7 +47,7 @@ def decoded(encoded: Iterable[tuple[str, bytes]], count: int, *, size: int | Non
                 stack = np.repeat(stack, 3, axis=1)  # the first coloured image: (N, 1, H, W) -> (N, 3, H, W)
             stack[row] = picture  # a grey image fills all three channels
     if stack is None or row + 1 != count:
-        raise DataError(f"{count} images were expected, but {row + 1} were found")
+        raise DataError(f"{count} images were expected, but there are {row + 1}; the last one is {place}")
     return stack
 
 

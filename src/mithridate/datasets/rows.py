@@ -85,7 +85,7 @@ def split(
     train, test = cut(train, kept, train_rows, "train_rows"), cut(test, kept, test_rows, "test_rows")
     if len(np.unique(train.labels)) < 2:
         raise DataError(f"{train.place}: all {len(train.labels)} training rows are of one class; 2 are needed")
-    inputs, test_inputs = _alike(train, test)
+    inputs, test_inputs = _alike(train, test, levels)
     stored = torch.from_numpy(inputs)
     space = Space(
         shape=tuple(inputs.shape[1:]),
@@ -199,8 +199,11 @@ def _check_labels(part: Rows, count: int) -> None:
         )
 
 
-def _alike(train: Rows, test: Rows) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Inputs of both parts in one shape and type; grey images beside coloured ones become three equal channels."""
+def _alike(train: Rows, test: Rows, levels: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Inputs of both parts in one shape and type.
+
+    Grey images beside coloured ones become three equal channels; codes beside floats become floats.
+    """
     first, second = (part.inputs(np.arange(len(part.labels))) for part in (train, test))
     if first.ndim == second.ndim == 4 and first.shape[2:] == second.shape[2:]:
         channels = {first.shape[1], second.shape[1]}
@@ -212,7 +215,7 @@ def _alike(train: Rows, test: Rows) -> tuple[NDArray[Any], NDArray[Any]]:
             "training and test inputs must be alike"
         )
     if first.dtype != second.dtype:
-        raise DataError(f"{train.place} has inputs of type {first.dtype}, but {test.place} of type {second.dtype}")
+        first, second = (x / np.float32(levels - 1) if x.dtype == np.uint8 else x for x in (first, second))
     return first, second
 
 
