@@ -34,13 +34,19 @@ def dot(a: Gradient, b: Gradient) -> Tensor:
 
 
 def norm(a: Gradient) -> Tensor:
-    """Euclidean norm over all tensors, a scalar."""
-    return dot(a, a).sqrt()
+    """Euclidean norm over all tensors, a scalar; its derivative at zero is zero."""
+    length: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(x) for x in a]))
+    return length
 
 
 def cosine(a: Gradient, b: Gradient) -> Tensor:
     """One global cosine over all tensors, in [-1, 1]; 0 where either is zero."""
-    return dot(a, b) / (norm(a) * norm(b)).clamp_min(1e-20)
+    return dot(a, b) / _divisor(norm(a) * norm(b))
+
+
+def _divisor(size: Tensor) -> Tensor:
+    """``size``, or 1 where it is next to nothing: a gradient can vanish (``cw`` on rows already called right)."""
+    return torch.where(size > 1e-20, size, torch.ones_like(size))
 
 
 def similarity(g: Gradient, t: Gradient) -> Tensor:
@@ -50,28 +56,28 @@ def similarity(g: Gradient, t: Gradient) -> Tensor:
 
 def scalar_product(g: Gradient, t: Gradient) -> Tensor:
     """``-<t, g> / |t|``."""
-    return -dot(t, g) / norm(t)
+    return -dot(t, g) / _divisor(norm(t))
 
 
 def cosine_by_layer(g: Gradient, t: Gradient) -> Tensor:
     """Minus the sum over tensors of their cosines, over ``|t|``."""
-    return -torch.stack([cosine([x], [y]) for x, y in zip(t, g, strict=True)]).sum() / norm(t)
+    return -torch.stack([cosine([x], [y]) for x, y in zip(t, g, strict=True)]).sum() / _divisor(norm(t))
 
 
 def squared_error(g: Gradient, t: Gradient) -> Tensor:
     """``0.5 |t - g|^2 / |t|``: the paper's Euclidean loss."""
     difference = [x - y for x, y in zip(t, g, strict=True)]
-    return 0.5 * dot(difference, difference) / norm(t)
+    return 0.5 * dot(difference, difference) / _divisor(norm(t))
 
 
 def mean_squared_error(g: Gradient, t: Gradient) -> Tensor:
     """The sum over tensors of their mean squared differences, over ``|t|``."""
-    return torch.stack([torch.mean((x - y) ** 2) for x, y in zip(t, g, strict=True)]).sum() / norm(t)
+    return torch.stack([torch.mean((x - y) ** 2) for x, y in zip(t, g, strict=True)]).sum() / _divisor(norm(t))
 
 
 def similarity_narrow(g: Gradient, t: Gradient) -> Tensor:
     """The cosine objective plus half the squared norm of the last two tensors of ``g``, over ``|t|``."""
-    return similarity(g, t) + 0.5 * dot(g[-2:], g[-2:]) / norm(t)
+    return similarity(g, t) + 0.5 * dot(g[-2:], g[-2:]) / _divisor(norm(t))
 
 
 def top_similarity(count: int) -> Callable[[Gradient, Gradient], Tensor]:
@@ -81,7 +87,7 @@ def top_similarity(count: int) -> Callable[[Gradient, Gradient], Tensor]:
         sizes = torch.stack([x.norm() for x in t])
         chosen = sizes.topk(min(count, len(t))).indices.tolist()
         few_t, few_g = [t[k] for k in chosen], [g[k] for k in chosen]
-        return 1 - dot(few_t, few_g) / (norm(t) * norm(few_g)).clamp_min(1e-20)
+        return 1 - dot(few_t, few_g) / _divisor(norm(t) * norm(few_g))
 
     return objective
 

@@ -1,0 +1,92 @@
+"""Copy what a finished run measured into benchmarks/results/: table, interval, hardware, versions, command.
+
+    python benchmarks/record.py runs/quickstart [runs/cifar10-mini ...]
+
+writes ``benchmarks/results/<name>.json`` for each run folder, and lists all of them in ``docs/results.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mithridate.store import Store
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "results.md"
+MARK = "<!-- everything below is written by benchmarks/record.py -->"
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """What a run folder measured, without anything about the machine's paths."""
+    with Store(folder) as store:
+        meta = store.meta()
+        seconds = sum(row["seconds"] for row in {row.get("training", row["key"]): row for row in store.rows()}.values())
+    rows = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["rows"]
+    return {
+        "name": meta["experiment"]["name"],
+        "about": meta["experiment"]["about"],
+        "command": meta["command"],
+        "environment": meta["environment"],
+        "core_seconds": round(seconds),
+        "experiment": meta["experiment"],
+        "rows": rows,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """One result as a section of the page."""
+    where = result["environment"]
+    heading = ["attack", "scenario", "victim", "success", "base", "noise", "accuracy", "trials", "victims"]
+    words = {"success": "success [95 %]", "base": "clean base rate", "noise": "noise control"}
+    lines = [
+        f"## {result['name']}",
+        "",
+        result["about"],
+        "",
+        f"`{result['command']}` on {where['processor']}, {where['cores']} cores, {where['device']}, "
+        f"torch {where['torch']}, Python {where['python']}; {result['core_seconds']} s of computing in all.",
+        "",
+        "| " + " | ".join(words.get(each, each) for each in heading) + " |",
+        "|" + " --- |" * len(heading),
+    ]
+    return "\n".join([*lines, *map(line, result["rows"]), ""])
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row of a table."""
+    cells = [row["attack"], row["scenario"], row["victim"], interval(row["success"])]
+    cells += [percent(row["base_rate"]), percent(row["noise_control"])]
+    cells += [percent((row["clean_accuracy"] or {}).get("mean")), str(row["trials"]), str(row["victims"])]
+    return "| " + " | ".join(cells) + " |"
+
+
+def interval(value: dict[str, Any] | None) -> str:
+    """A rate with its interval, or that it was not run."""
+    if not value or value.get("mean") is None:
+        return "not run"
+    return f"{value['mean']:.0%} [{value['low']:.0%}, {value['high']:.0%}]"
+
+
+def percent(value: float | None) -> str:
+    """A rate, or that it was not run."""
+    return "not run" if value is None else f"{value:.0%}"
+
+
+def main() -> None:
+    """Record the run folders named, then write the page anew."""
+    RESULTS.mkdir(exist_ok=True)
+    for folder in map(Path, sys.argv[1:]):
+        result = recorded(folder)
+        text = json.dumps(result, indent=1, sort_keys=True) + "\n"
+        (RESULTS / f"{result['name']}.json").write_text(text, encoding="utf-8")
+    sections = [table(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(RESULTS.glob("*.json"))]
+    head = PAGE.read_text(encoding="utf-8").partition(MARK)[0] if PAGE.exists() else "# Results\n\n"
+    PAGE.write_text(head + MARK + "\n\n" + "\n".join(sections), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
