@@ -58,12 +58,19 @@ def begin(experiment: Experiment, folder: Path, *, command: str, environment: di
                 f"'{folder}' holds the run '{before.get('name')}' with other settings; choose another folder with "
                 "--out, or remove it"
             )
-        space = load(experiment.data).train.space
+        data = load(experiment.data)
+        digest = f"{data.train.digest()} {data.test.digest()}"
+        if store.meta().get("data_sha256", digest) != digest:
+            raise StoreError(
+                f"the data have changed since the run in '{folder}' was begun: its results and new ones would not "
+                "compare; restore the data, or choose another folder with --out"
+            )
         store.describe(
+            data_sha256=digest,
             experiment=plain(experiment),
             environment=environment,
             command=command,
-            classes=list(space.classes),
+            classes=list(data.train.space.classes),
             jobs=len(experiment.jobs()),
             notes=list(experiment.notes),
         )
@@ -83,7 +90,9 @@ def run(
         if ended.error:
             store.fail(Failure(key=ended.job.key, kind=ended.job.kind, message=ended.error, trace=ended.trace))
         else:
-            store.add_all([(result.key, result.kind, result.row) for result in ended.results])
+            # a clean victim is asked again when trials are added: the rows of its first training stay as they are
+            there = store.keys() if ended.job.kind == "clean" else set()
+            store.add_all([(each.key, each.kind, each.row) for each in ended.results if each.key not in there])
         yield ended
 
 

@@ -6,6 +6,7 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -15,23 +16,18 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from mithridate.errors import ConfigError, MithridateError, ProblemsError, nearest
 from mithridate.learner import Learner
 from mithridate.learners.recipes import RECIPES, recipe
-from mithridate.registry import KINDS, kind
+from mithridate.registry import KINDS, kind, places
 from mithridate.settings import plain
+from mithridate.yamltext import loaded
 
 T = TypeVar("T")
-_FRACTION = re.compile(r"\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)\s*(?:/\s*([\d.]+(?:[eE][+-]?\d+)?)|(%))\s*")
+_FRACTION = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d+)?) ?(?:/ ?([\d.]+(?:[eE][+-]?\d+)?)|(%))?")
+_MOST_BITS = 63  # of a whole number: what a tensor holds
 
 
 def read_yaml(text: str, *, where: str) -> dict[str, Any]:
     """The mapping in a YAML text. Raises :class:`ConfigError` naming the line where it is no YAML, or no mapping."""
-    try:
-        found: Any = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        raise ConfigError(f"{where}:{line} this is no valid YAML ({_first_words(error)})") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: this is no valid YAML ({error})") from error
+    found = loaded(text, where=where)
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise ConfigError(f"{where}: an experiment is a mapping of settings, but this is {_what(found)}")
     return dict(found)
@@ -47,15 +43,12 @@ def override(settings: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
 
     Raises :class:`ConfigError` for an assignment without ``=`` or a path that leads nowhere.
     """
-    changed = _copied(settings)
+    changed: dict[str, Any] = _copied(settings)
     for assignment in assignments:
         path, sign, text = assignment.partition("=")
         if not sign or not path.strip():
             raise ConfigError(f"--set {assignment}: write it as  place=value,  for example  threat.budget=0.02")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {assignment}: the value is no valid YAML ({_first_words(error)})") from error
+        value = loaded(text, where=f"--set {assignment}")
         _assign(changed, path.strip().split("."), value, assignment)
     return changed
 
@@ -67,6 +60,15 @@ def parse(cls: type[T], value: Any, *, where: str = "") -> T:
     if problems:
         raise ProblemsError(problems)
     assert isinstance(found, cls)
+    return found
+
+
+def setting(cls: type, name: str, value: Any) -> Any:
+    """One setting of ``cls`` from a plain value. Raises :class:`ProblemsError`, each placed."""
+    problems: list[str] = []
+    found = _parsed(get_type_hints(cls)[name], value, name, problems)
+    if problems:
+        raise ProblemsError(problems)
     return found
 
 
@@ -119,7 +121,7 @@ def _kind(noun: type, value: Any, where: str, problems: list[str]) -> Any:
         settings = _with_recipe(settings, where, problems)
     name = settings.pop("name", None)
     if not isinstance(name, str):
-        problems.append(f"{where}: a 'name' is needed (allowed: {', '.join(sorted(KINDS[noun]))})")
+        problems.append(f"{where}: a 'name' is needed (allowed: {', '.join(sorted(places(noun)))})")
         return _BROKEN
     try:
         cls = kind(noun, name)
@@ -134,7 +136,7 @@ def _with_recipe(settings: dict[str, Any], where: str, problems: list[str]) -> d
     name = settings.pop("recipe", None)
     if name is None:
         return {"name": "sgd", **settings}
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         problems.append(f"{where}.recipe: there is no recipe '{name}': {nearest(str(name), RECIPES)}")
         return {"name": "sgd", **settings}
     model = _parsed(_architecture(), settings.get("model"), f"{where}.model", [])
@@ -165,44 +167,99 @@ def _object(cls: type, value: Any, where: str, problems: list[str]) -> Any:
     for name, field in known.items():
         if name not in value and field.default is MISSING and field.default_factory is MISSING:
             problems.append(f"{dot}{name}: this setting is needed")
-    if len(problems) > before:
-        return _BROKEN
+    problems += [f"{where or 'experiment'}: {each}" for each in _complaints(cls, settings)]
+    return _BROKEN if len(problems) > before else cls(**settings)
+
+
+def _complaints(cls: type, settings: Mapping[str, Any]) -> list[str]:
+    """What a class refuses of its settings, each in a sentence of its own.
+
+    A class stops at the first thing it refuses. So the setting at fault is looked for, put back to its default, and
+    the class asked again, until it has nothing more to say.
+    """
+    settings, found = {name: value for name, value in settings.items() if value is not _BROKEN}, []
+    while (refusal := _refusal(cls, settings)) is not None:
+        found.append(refusal)
+        others = [{name: value for name, value in settings.items() if name != each} for each in settings]
+        mended = [other for other in others if _refusal(cls, other) != refusal]
+        if not mended or any(_refusal(cls, other) is None for other in mended):
+            break
+        settings = mended[0]
+    return found
+
+
+def _refusal(cls: type, settings: Mapping[str, Any]) -> str | None:
+    """Why a class refuses these settings; None where it does not, or where a setting it needs could not be read."""
+    needed = (field.name for field in fields(cls) if field.init and field.default is field.default_factory is MISSING)
+    absent = {name: _BROKEN for name in needed if name not in settings}
     try:
-        return cls(**settings)
+        cls(**settings, **absent)
     except MithridateError as error:
-        problems.append(f"{where or 'experiment'}: {error}")
-        return _BROKEN
+        return str(error)
+    except (TypeError, AttributeError):
+        if not absent:  # else the class looked at what could not be read
+            raise
+    return None
 
 
 def _leaf(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
-    """A plain value, through pydantic; ``8/255`` and ``1 %`` are numbers."""
+    """A plain value, through pydantic; where text will not do, ``8/255`` and ``1 %`` are numbers."""
+    if _is_too_large(value):
+        problems.append(f"{where}: whole numbers have at most {_MOST_BITS} bits here, but this is {_what(value)}")
+        return _BROKEN
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-        return adapter.validate_python(_numbers(value))
+        return _adapter(hint).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        inner = "".join(f"[{each}]" for each in first["loc"] if isinstance(each, int))
-        text = first["msg"][0].lower() + first["msg"][1:]
-        problems.append(f"{where}{inner}: {text}, but it is {_what(first['input'])}")
+        wrong = error
+    try:
+        return _adapter(hint).validate_python(_numbers(value))
+    except ValidationError:
+        problems += _sentences(wrong, value, where)
         return _BROKEN
-    except ConfigError as error:
-        problems.append(f"{where}: {error}")
-        return _BROKEN
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+
+
+def _sentences(error: ValidationError, value: Any, where: str) -> list[str]:
+    """What pydantic found, a sentence for each place."""
+    found: dict[str, str] = {}
+    for each in error.errors():
+        place, inside = where, value
+        steps: tuple[Any, ...] = each["loc"]
+        for step in steps:  # places in the value, and names of the types tried
+            if isinstance(inside, Mapping) and step in inside:
+                place, inside = f"{place}.{step}", inside[step]
+            elif isinstance(step, int) and isinstance(inside, (list, tuple)):
+                place, inside = f"{place}[{step}]", inside[step] if step < len(inside) else None
+        text = each["msg"][0].lower() + each["msg"][1:]
+        found.setdefault(place, f"{place}: {text}, but it is {_what(each['input'])}")
+    return list(found.values())
 
 
 def _numbers(value: Any) -> Any:
     """Fractions and percentages written as text, as numbers; inside lists and mappings too."""
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_numbers(each) for each in value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _numbers(each) for key, each in value.items()}
-    matched = _FRACTION.fullmatch(value) if isinstance(value, str) else None
+    matched = _FRACTION.fullmatch(value.strip()) if isinstance(value, str) and len(value) < 60 else None
     if matched is None:
         return value
     try:
-        return float(matched[1]) / (100.0 if matched[3] else float(matched[2]))
-    except (ValueError, ZeroDivisionError) as error:
-        raise ConfigError(f"'{value}' is no number") from error
+        return float(matched[1]) / (100.0 if matched[3] else float(matched[2] or 1))
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
+def _is_too_large(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_too_large, value))
+    if isinstance(value, Mapping):
+        return any(map(_is_too_large, value.values()))
+    return isinstance(value, int) and value.bit_length() > _MOST_BITS
 
 
 def _copied(value: Any) -> Any:
@@ -215,15 +272,13 @@ def _assign(settings: Any, path: Sequence[str], value: Any, assignment: str) -> 
     """Set the value at ``path`` inside nested mappings and lists, making mappings where they lack."""
     *way, last = path
     for step in way:
-        if isinstance(settings, dict) and isinstance(settings.get(step), str):
-            settings[step] = {"name": settings[step]}  # a kind written as its name alone
-        settings = (
-            settings[_index(settings, step, assignment)]
-            if isinstance(settings, list)
-            else settings.setdefault(step, {})
-        )
-        if not isinstance(settings, (dict, list)):
+        place: Any = _index(settings, step, assignment) if isinstance(settings, list) else step
+        below = settings[place] if isinstance(settings, list) else settings.setdefault(place, {})
+        if isinstance(below, str):
+            below = settings[place] = {"name": below}  # a kind written as its name alone
+        if not isinstance(below, (dict, list)):
             raise ConfigError(f"--set {assignment}: '{step}' is a single value, nothing lies below it")
+        settings = below
     if isinstance(settings, list):
         settings[_index(settings, last, assignment)] = value
     else:
@@ -231,24 +286,9 @@ def _assign(settings: Any, path: Sequence[str], value: Any, assignment: str) -> 
 
 
 def _index(settings: list[Any], step: str, assignment: str) -> int:
-    if not step.isdecimal() or int(step) >= len(settings):
+    if step not in map(str, range(len(settings))):
         raise ConfigError(f"--set {assignment}: '{step}' is no place in a list of {len(settings)}; use a number from 0")
     return int(step)
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key written twice instead of forgetting the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node, its keys unique."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key.value}' is written twice", key.start_mark
-                )
-            seen.add(str(getattr(key, "value", key)))
-        return super().construct_mapping(node, deep=deep)
 
 
 def _what(value: Any) -> str:
@@ -257,12 +297,10 @@ def _what(value: Any) -> str:
         return "a mapping"
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"a number of {value.bit_length()} bits"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _first_words(error: Exception) -> str:
-    return (getattr(error, "problem", None) or str(error)).partition("\n")[0]
 
 
 def load_preset(name: str) -> str:

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import torch
 
-from mithridate import poisonset, registry
+from mithridate import config, poisonset, registry
 from mithridate.attack import Attack, craft
 from mithridate.attack import problems as attack_problems
 from mithridate.dataset import Dataset
 from mithridate.defense import Defense, protect, stack_name
-from mithridate.errors import ConfigError, DataError, MithridateError, nearest
+from mithridate.errors import ConfigError, DataError, MithridateError, ProblemsError, nearest
 from mithridate.goal import Goal, Misclassify
 from mithridate.learner import Learner
 from mithridate.learners.cached import Cached
@@ -40,6 +40,9 @@ from mithridate.watch import Watch, silent
 
 METHOD = 1
 """Raised whenever a change makes old results incomparable with new ones; part of every job's key."""
+
+MOST_JOBS = 100_000
+"""Jobs in one experiment: listing them takes half a minute by then, and running them would take months."""
 
 JobKind = Literal["surrogate", "clean", "craft", "attack", "noise"]
 
@@ -103,16 +106,32 @@ class Experiment:
     """Decides everything that is random."""
 
     def __post_init__(self) -> None:
-        """Refuse an empty grid."""
+        """Refuse an empty grid, one too large to list, things named twice, and names that no folder can have."""
+        if not _is_folder_name(self.name):
+            raise ConfigError(
+                f"name must be fit for a folder (1 to 100 characters, no slashes), but it is '{self.name[:100]}'"
+            )
         for what in ("trials", "runs"):
             if getattr(self, what) < 1:
                 raise ConfigError(f"{what} must be at least 1, but it is {getattr(self, what)}")
-        for what in ("attacks", "victims", "defenses"):
-            if not getattr(self, what):
-                raise ConfigError(f"{what} must name at least one")
         for what in ("ensemble", "first_trial", "vary_trials"):
             if getattr(self, what) < 0:
                 raise ConfigError(f"{what} must be at least 0, but it is {getattr(self, what)}")
+        if self._size() > MOST_JOBS:
+            raise ConfigError(
+                f"the grid has {self._size()} jobs, but at most {MOST_JOBS} can be run together; "
+                "lower trials, runs or controls, or vary less"
+            )
+        for what in ("attacks", "victims", "defenses"):
+            _check_different(what, getattr(self, what))
+
+    def _size(self) -> int:
+        """How many jobs there are, counted without listing them; a repeated variation counts again."""
+        bouts = len(self.victims) * len(self.defenses)
+        varied = sum(len(values) for values in self.vary.values())
+        crafts = (self.trials + varied * len(self.numbers(1))) * len(self.attacks)
+        judged = (self.runs + self.controls.noise) * bouts
+        return (self.ensemble or len(self.surrogates)) + self.controls.clean * bouts + crafts * (1 + judged)
 
     def crew(self) -> tuple[Learner, ...]:
         """The surrogate learners, as many as the ensemble has."""
@@ -131,6 +150,11 @@ class Experiment:
     def victim_names(self) -> list[str]:
         """A name for each victim, for tables."""
         return distinct(self.victims, [label(victim) for victim in self.victims])
+
+    def scenario_names(self) -> list[str]:
+        """A name for each scenario, for tables."""
+        scenarios = self.scenarios()
+        return distinct(scenarios, [scenario_name(threat) for threat in scenarios])
 
     def numbers(self, scenario: int = 0) -> range:
         """The numbers of the trials of a scenario."""
@@ -196,7 +220,7 @@ class Experiment:
         if job.kind == "surrogate":
             return [*base, self.crew()[job.run]]
         if job.kind == "clean":
-            judged = [list(self.numbers()), self.threat.goal, self.setups]
+            judged = _setups(self.setups) if self.setups else self.threat.goal
             return [*base, self.victims[job.victim], self.defenses[job.defense], judged]
         trial = replace(self.trial(job), victims=1)
         return [*base, trial, job.trial, self.share_surrogates]
@@ -228,20 +252,30 @@ class Result:
 
 def problems(experiment: Experiment) -> list[str]:
     """Everything that would stop the experiment, found without training anything; empty where nothing does."""
-    found: list[str] = []
-    for k, attack in enumerate(experiment.attacks):
-        for each in attack_problems(attack, experiment.threat, surrogates=experiment.crew()):
-            found.append(f"attacks[{k}]: {each}")  # noqa: PERF401
     try:
         scenarios = experiment.scenarios()
+    except ProblemsError as error:
+        return [f"vary: {each}" for each in error.problems]
     except MithridateError as error:
-        return [*found, f"vary: {error}"]
+        return [f"vary: {error}"]
+    found = _attack_problems(experiment, scenarios)
     try:
         data = load(experiment.data)
     except MithridateError as error:
         return [*found, f"data: {error}"]
     found += _network_problems(experiment, data)
     return found + _trial_problems(experiment, scenarios, data)
+
+
+def _attack_problems(experiment: Experiment, scenarios: Sequence[ThreatModel]) -> list[str]:
+    """Attacks that cannot do what a scenario asks, the same sentence once."""
+    found = [
+        f"attacks[{k}]: {each}"
+        for k, attack in enumerate(experiment.attacks)
+        for threat in scenarios
+        for each in attack_problems(attack, threat, surrogates=experiment.crew())
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _network_problems(experiment: Experiment, data: Split) -> list[str]:
@@ -253,6 +287,9 @@ def _network_problems(experiment: Experiment, data: Split) -> list[str]:
                 learner.build(data.train.space, Seed(0))
             except MithridateError as error:
                 found.append(f"{where}[{k}].model: {error}")
+            except (RuntimeError, MemoryError, OverflowError, TypeError) as error:  # what torch says to absurd sizes
+                text = str(error).partition("\n")[0]
+                found.append(f"{where}[{k}].model: this network cannot be built on this machine ({text})")
     return found
 
 
@@ -260,7 +297,7 @@ def _trial_problems(experiment: Experiment, scenarios: Sequence[ThreatModel], da
     """Goals and poison rows that cannot be drawn, the same sentence once."""
     found: dict[str, None] = {}
     for scenario in range(len(scenarios)):
-        for number in experiment.numbers():
+        for number in experiment.numbers(scenario):
             try:
                 trial = experiment.trial(Job(kind="craft", scenario=scenario, trial=number))
                 agree = _disagreements(trial.threat, data) if experiment.setups else []
@@ -423,7 +460,7 @@ def _place(experiment: Experiment, job: Job, train: Dataset) -> dict[str, Any]:
     threat = experiment.scenarios()[job.scenario]
     return {
         "attack": experiment.attack_names()[job.attack],
-        "scenario": scenario_name(threat),
+        "scenario": experiment.scenario_names()[job.scenario],
         "trial": job.trial,
         "budget": threat.budget,
         "radius": perturbation_name(threat),
@@ -466,10 +503,9 @@ def perturbation_name(threat: ThreatModel) -> str:
 
 def _varied(threat: ThreatModel, place: str, value: Any) -> ThreatModel:
     """The threat model with one setting changed, the place written with dots."""
-    try:
-        return _replaced(threat, place.split("."), value)  # type: ignore[no-any-return]
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{place} cannot be {value!r}: {error}") from error
+    if place.split(".")[0] == "goal":
+        raise ConfigError(f"{place} cannot be varied: the base rate belongs to one goal; make it a second experiment")
+    return _replaced(threat, place.split("."), value)  # type: ignore[no-any-return]
 
 
 def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
@@ -477,8 +513,22 @@ def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
     known = {each.name for each in fields(settings)} if is_dataclass(settings) else set()
     if first not in known:
         raise ConfigError(f"the threat model has no setting '{first}' here: {nearest(first, known)}")
-    inner = _replaced(getattr(settings, first), rest, value) if rest else value
+    inner = _replaced(getattr(settings, first), rest, value) if rest else config.setting(type(settings), first, value)
     return replace(settings, **{first: inner})
+
+
+def _is_folder_name(name: str) -> bool:
+    return 0 < len(name) <= 100 and name.isprintable() and name.strip(". ") != "" and not set(name) & set("/\\")
+
+
+def _check_different(what: str, kinds: Sequence[Any]) -> None:
+    """Refuse none, and equal ones: their jobs would be the same."""
+    keys = [fingerprint(each) for each in kinds]
+    if not keys:
+        raise ConfigError(f"{what} must name at least one")
+    for k, key in enumerate(keys):
+        if key in keys[:k]:
+            raise ConfigError(f"{what} must all be different, but numbers {keys.index(key)} and {k} are equal")
 
 
 @cache

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
@@ -87,19 +87,45 @@ def places(noun: type) -> Mapping[str, str]:
 
 
 def kind(noun: type, name: str) -> type:
-    """The class called ``name``. Raises :class:`ConfigError` with the nearest right name."""
+    """The class called ``name``.
+
+    Raises :class:`ConfigError` with the nearest right name, or where what is registered cannot be imported.
+    """
     known = places(noun)
     if name not in known:
         word = noun.__name__.lower()
         raise ConfigError(f"there is no {word} called '{name}': {nearest(name, known)}")
     module, _, attribute = known[name].partition(":")
-    found: type = getattr(importlib.import_module(module), attribute)
+    try:
+        found: type = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"'{name}' should be at {known[name]}, but cannot be imported: {error}") from error
+    if not (inspect.isclass(found) and issubclass(found, noun) and is_dataclass(found)):
+        raise ConfigError(f"'{name}' at {known[name]} is no dataclass of the kind {noun.__name__}")
     return found
 
 
-def triggers() -> dict[str, type]:
+class _Kinds(Mapping[str, type]):
+    """The kinds of a noun by name, each imported when it is looked up."""
+
+    def __init__(self, noun: type) -> None:
+        self._noun = noun
+
+    def __getitem__(self, name: str) -> type:
+        if name not in places(self._noun):
+            raise KeyError(name)
+        return kind(self._noun, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(places(self._noun))
+
+    def __len__(self) -> int:
+        return len(places(self._noun))
+
+
+def triggers() -> Mapping[str, type]:
     """All kinds of trigger by name, for reading poison sets back."""
-    return {name: kind(Trigger, name) for name in places(Trigger)}
+    return _Kinds(Trigger)
 
 
 def find(name: str) -> tuple[str, type]:
