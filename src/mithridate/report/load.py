@@ -1,0 +1,275 @@
+"""What a run folder holds, read once into plain records that the rest of the report draws from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from mithridate.errors import StoreError
+from mithridate.store import Failure, Store
+
+Control = Literal["attack", "noise", "clean"]
+Series = Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Craft:
+    """One crafted poison set."""
+
+    key: str
+    attack: str
+    scenario: str
+    trial: int
+    rows: int
+    """Poisoned rows."""
+    budget: float | None
+    """Share of the training set that may be poisoned, in [0, 1]."""
+    radius: str
+    """The allowed change in words ("linf 32/255"); empty where it is not known."""
+    radius_value: float | None
+    seconds: float
+    peak_memory: int | None
+    """Bytes."""
+    trace: Series
+    """One value for each recorded step: the matching loss and whatever else the attack followed."""
+    folder: str
+    """Where the poison set lies, relative to the run folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What one trained network made of one target."""
+
+    id: int | None
+    true: int | None
+    wanted: int | None
+    """The class the poisoner wants; None where any wrong one will do."""
+    predicted: int | None
+    probabilities: tuple[float, ...]
+    hit: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureMap:
+    """A plane through a network's feature space, with some rows projected on it."""
+
+    points: tuple[tuple[float, float], ...]
+    groups: tuple[str, ...]
+    axes: tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Victim:
+    """One trained network, judged on the targets of one trial."""
+
+    key: str
+    training: str
+    """Rows that share it were one training, judged on several trials."""
+    control: Control
+    attack: str | None
+    scenario: str | None
+    """None for clean networks: they hold for every scenario."""
+    defense: str
+    victim: str
+    trial: int
+    run: int
+    success: float
+    """Share of the targets hit, in [0, 1]."""
+    clean_accuracy: float | None
+    """Accuracy on the untouched test set, in [0, 1]."""
+    targets: tuple[Target, ...]
+    seconds: float
+    peak_memory: int | None
+    curve: Series
+    map: FeatureMap | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surrogate:
+    """One network that the poisoner trained for itself."""
+
+    learner: str
+    seconds: float
+    curve: Series
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything the report knows about a run."""
+
+    folder: Path
+    experiment: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    command: str
+    classes: tuple[str, ...]
+    planned: int | None
+    """Jobs planned; None where the run did not say."""
+    notes: tuple[str, ...]
+    crafts: tuple[Craft, ...]
+    victims: tuple[Victim, ...]
+    surrogates: tuple[Surrogate, ...]
+    failures: tuple[Failure, ...]
+
+    @property
+    def done(self) -> int:
+        """Jobs finished: surrogates trained, poisons crafted, victims trained."""
+        return len(self.surrogates) + len(self.crafts) + len({victim.training for victim in self.victims})
+
+    @property
+    def seconds(self) -> float:
+        """Computing time of all finished jobs; every training is counted once."""
+        trainings = {victim.training: victim.seconds for victim in self.victims}
+        crafting = sum(each.seconds for each in self.surrogates) + sum(each.seconds for each in self.crafts)
+        return crafting + sum(trainings.values())
+
+    @property
+    def title(self) -> str:
+        """What the experiment calls itself."""
+        return str(self.experiment.get("title") or self.experiment.get("name") or "An unnamed run")
+
+    def class_name(self, label: int | None) -> str:
+        """The name of a class, or its number where it has none."""
+        if label is None:
+            return "?"
+        return self.classes[label] if 0 <= label < len(self.classes) else str(label)
+
+
+def read(folder: Path) -> Run:
+    """Read the run in ``folder``. Raises :class:`StoreError` where it is absent or damaged."""
+    with Store(folder) as store:
+        meta, failures = store.meta(), store.failures()
+        crafts, victims, surrogates = (store.rows(kind) for kind in ("craft", "victim", "surrogate"))
+    planned = meta.get("jobs")
+    return Run(
+        folder=Path(folder),
+        experiment=_mapping(meta.get("experiment")),
+        environment=_mapping(meta.get("environment")),
+        command=str(meta.get("command") or ""),
+        classes=tuple(str(name) for name in meta.get("classes") or ()),
+        planned=planned if isinstance(planned, int) else None,
+        notes=tuple(str(note) for note in meta.get("notes") or ()),
+        crafts=tuple(_craft(row) for row in crafts),
+        victims=tuple(_victim(row) for row in victims),
+        surrogates=tuple(_surrogate(row) for row in surrogates),
+        failures=tuple(failures),
+    )
+
+
+def _surrogate(row: Mapping[str, Any]) -> Surrogate:
+    return Surrogate(
+        learner=str(row.get("learner") or "surrogate"),
+        seconds=_number(row.get("seconds")) or 0.0,
+        curve=_series(row.get("curve")),
+    )
+
+
+def _craft(row: Mapping[str, Any]) -> Craft:
+    return Craft(
+        key=row["key"],
+        attack=str(_required(row, "attack")),
+        scenario=str(_required(row, "scenario")),
+        trial=int(_required(row, "trial")),
+        rows=int(row.get("rows") or 0),
+        budget=_number(row.get("budget")),
+        radius=str(row.get("radius") or ""),
+        radius_value=_number(row.get("radius_value")),
+        seconds=_number(row.get("seconds")) or 0.0,
+        peak_memory=_whole(row.get("peak_memory")),
+        trace=_series(row.get("trace")),
+        folder=str(row.get("folder") or f"poisons/{row['key']}"),
+    )
+
+
+def _victim(row: Mapping[str, Any]) -> Victim:
+    control = _required(row, "control")
+    success = _number(_required(row, "success"))
+    if control not in ("attack", "noise", "clean") or success is None or not 0 <= success <= 1:
+        raise StoreError(
+            f"the result '{row['key']}' has control {control!r} and success {row['success']!r}; run it again"
+        )
+    return Victim(
+        key=row["key"],
+        training=str(row.get("training") or row["key"]),
+        control=cast("Control", control),
+        attack=_text(row.get("attack")),
+        scenario=_text(row.get("scenario")),
+        defense=str(row.get("defense") or "none"),
+        victim=str(_required(row, "victim")),
+        trial=int(_required(row, "trial")),
+        run=int(row.get("run") or 0),
+        success=success,
+        clean_accuracy=_number(row.get("clean_accuracy")),
+        targets=tuple(_target(each) for each in row.get("targets") or ()),
+        seconds=_number(row.get("seconds")) or 0.0,
+        peak_memory=_whole(row.get("peak_memory")),
+        curve=_series(row.get("curve")),
+        map=_map(row.get("map")),
+    )
+
+
+def _target(row: Mapping[str, Any]) -> Target:
+    return Target(
+        id=_whole(row.get("id")),
+        true=_whole(row.get("true")),
+        wanted=_whole(row.get("wanted")),
+        predicted=_whole(row.get("predicted")),
+        probabilities=tuple(_number(value) or 0.0 for value in row.get("probabilities") or ()),
+        hit=bool(row.get("hit")),
+    )
+
+
+def _map(value: Any) -> FeatureMap | None:
+    """A map with two finite coordinates and a group for every point, or None."""
+    found = _mapping(value)
+    points, groups = found.get("points") or (), found.get("groups") or ()
+    pairs = [
+        ((float(point[0]), float(point[1])), str(group))
+        for point, group in zip(points, groups, strict=False)
+        if len(point) == 2 and all(_number(value) is not None for value in point)
+    ]
+    if not pairs:
+        return None
+    names = [str(name) for name in found.get("axes") or ()]
+    first, second = [*names, "", ""][:2]
+    return FeatureMap(
+        points=tuple(point for point, _ in pairs), groups=tuple(group for _, group in pairs), axes=(first, second)
+    )
+
+
+def _series(value: Any) -> dict[str, tuple[float, ...]]:
+    """Named series of numbers; what is no number becomes NaN, so that a gap stays a gap."""
+    found = {}
+    for name, values in _mapping(value).items():
+        if isinstance(values, list) and values:
+            numbers = [_number(each) for each in values]
+            found[name] = tuple(math.nan if number is None else number for number in numbers)
+    return found
+
+
+def _required(row: Mapping[str, Any], name: str) -> Any:
+    if row.get(name) is None:
+        raise StoreError(f"the result '{row['key']}' lacks '{name}'; it was written by another release, or is damaged")
+    return row[name]
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return {str(name): each for name, each in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

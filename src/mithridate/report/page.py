@@ -1,0 +1,114 @@
+"""The page: one offline HTML file with the verdict first and everything needed to repeat it last."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from mithridate.report import gallery, panels, settings, tables, trials, verdict, words
+from mithridate.report.load import Run, read
+from mithridate.report.tables import Cell
+from mithridate.store import write_atomically
+
+_HERE = Path(__file__).parent
+
+
+def write(folder: Path) -> Path:
+    """Write ``report.html`` into a run folder and return its path.
+
+    The run may be unfinished: what is missing is named on the page. Raises
+    :class:`~mithridate.errors.StoreError` where the run is absent or damaged, or the page cannot be written.
+    """
+    path = Path(folder) / "report.html"
+    write_atomically(path, html(read(Path(folder))))
+    return path
+
+
+def html(run: Run) -> str:
+    """The page as text; the same run gives the same bytes."""
+    return _environment().get_template("page.html.j2").render(_content(run))
+
+
+def _environment() -> Environment:
+    """Jinja2 that escapes everything which is not markup of our own, and fails on a misspelt name."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "interval": words.interval,
+        "duration": words.duration,
+        "size": words.size,
+        "plural": words.plural,
+    }
+    return environment
+
+
+def _content(run: Run) -> dict[str, Any]:
+    """Everything that the template shows."""
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    found = tables.cells(run)
+    cell = tables.chosen(found)
+    shown = cell or (found[0] if found else None)
+    return {
+        "run": run,
+        "css": Markup((_HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        "script": Markup(script),  # noqa: S704 - our own file
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        "verdict": verdict.verdict(run),
+        "portrait": _portrait(run, cell) if cell else None,
+        "rows": [_row(run, each) for each in found],
+        "success_curves": panels.success_curves(found),
+        "cards": trials.cards(run, shown) if shown else [],
+        "most_cards": trials.MOST,
+        "every_network": trials.every_network(run, found) if len(found) > 1 or _many(cell) else [],
+        "walls": gallery.walls(run),
+        "crafting": panels.crafting(run),
+        "feature_space": panels.feature_space(cell) if cell else [],
+        "training": panels.training(shown) if shown else panels.training(_clean_only(run)),
+        "settings": settings.groups(run.experiment),
+    }
+
+
+def _portrait(run: Run, cell: Cell) -> dict[str, Any] | None:
+    """The first target, for the head of the page."""
+    first = min(cell.poisoned, key=lambda victim: victim.trial)
+    target = first.targets[0] if first.targets else None
+    craft = next((craft for craft in cell.crafts if craft.trial == first.trial), None)
+    picture = trials.target_picture(run, craft, target)
+    if picture is None or target is None:
+        return None
+    return {"picture": picture, "trial": first.trial, "what": verdict.example(run, target)}
+
+
+def _row(run: Run, cell: Cell) -> dict[str, Any]:
+    """One row of the table; estimates are None where nothing was run."""
+    count, runs = (run.experiment.get(name) for name in ("trials", "runs"))
+    planned = count * runs if isinstance(count, int) and isinstance(runs, int) else None
+    return {
+        "cell": cell,
+        "success": tables.success(cell.poisoned),
+        "base": tables.success(cell.clean),
+        "noise": tables.success(cell.noise),
+        "accuracy": tables.accuracy(cell.poisoned),
+        "accuracy_without": tables.accuracy(cell.clean),
+        "planned": planned if planned and planned > len(cell.poisoned) else None,
+        "seconds": tables.seconds(cell),
+        "peak_memory": tables.peak_memory(cell),
+    }
+
+
+def _many(cell: Cell | None) -> bool:
+    """Whether a combination has more trials than cards."""
+    return cell is not None and len({victim.trial for victim in cell.poisoned}) > trials.MOST
+
+
+def _clean_only(run: Run) -> Cell:
+    """A combination for runs that have trained nothing but clean networks yet."""
+    clean = tuple(victim for victim in run.victims if victim.control == "clean")
+    return Cell(attack="", scenario="", victim="", defense="none", crafts=(), poisoned=(), noise=(), clean=clean)

@@ -1,0 +1,198 @@
+"""The verdict in words: what the poisoner got, what happens without him, and whether the difference is evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mithridate.report.load import Control, Run, Target, Victim
+from mithridate.report.tables import Cell, accuracy, cells, chosen, success
+from mithridate.report.words import interval, percent, plural, quoted, with_article
+from mithridate.stats import Estimate
+
+Standing = Literal["landed", "unclear", "missed", "uncontrolled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """One bar of the verdict."""
+
+    control: Control
+    label: str
+    hits: str
+    """As in: 12 of 20."""
+    estimate: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What stands at the top of the page."""
+
+    cell: Cell
+    sentence: str
+    standing: Standing
+    standing_text: str
+    counts: tuple[Count, ...]
+    details: tuple[str, ...]
+
+
+LABELS: dict[Control, str] = {
+    "attack": "Trained on poisoned data",
+    "noise": "Random noise of the same size instead",
+    "clean": "Trained on clean data",
+}
+
+
+def verdict(run: Run) -> Verdict | None:
+    """The verdict over the first combination with results; None while no poisoned network was judged."""
+    found = cells(run)
+    cell = chosen(found)
+    if cell is None:
+        return None
+    standing = _standing(cell)
+    return Verdict(
+        cell=cell,
+        sentence=_sentence(run, cell),
+        standing=standing,
+        standing_text=_standing_text(cell, standing),
+        counts=_counts(cell),
+        details=(_effort(cell), _cost(cell), *_defended(found, cell)),
+    )
+
+
+def hits_of(victims: Sequence[Victim]) -> tuple[int, int, str]:
+    """Hits, out of how many, and of what: networks where each has one target, or else targets."""
+    if all(len(victim.targets) <= 1 for victim in victims):
+        return sum(victim.success >= 0.5 for victim in victims), len(victims), "network"
+    targets = [target for victim in victims for target in victim.targets]
+    return sum(target.hit for target in targets), len(targets), "target"
+
+
+def _sentence(run: Run, cell: Cell) -> str:
+    """As in: 12 of 20 freshly trained networks called this “4” a “9”; 0 of 20 when trained on clean data."""
+    hits, total, unit = hits_of(cell.poisoned)
+    what = _what(run, cell.poisoned)
+    if unit == "network":
+        text = f"{hits} of {plural(total, 'freshly trained network')} {what}"
+    else:
+        text = f"{plural(len(cell.poisoned), 'freshly trained network')} {what}, for {hits} of {total} targets"
+    if cell.clean:
+        hits, total, _ = hits_of(cell.clean)
+        text += f"; {hits} of {total} when trained on clean data"
+    return f"{text}."
+
+
+def _what(run: Run, victims: Sequence[Victim]) -> str:
+    """What the networks did to their target, by name where every target has the same two classes."""
+    targets = [target for victim in victims for target in victim.targets]
+    pairs = {(target.true, target.wanted) for target in targets}
+    one = len({(victim.trial, target.id) for victim in victims for target in victim.targets}) == 1
+    if not targets:
+        return "did what the poisoner wanted"
+    if all(wanted is None for _, wanted in pairs):
+        return "got this target wrong" if one else "got their target wrong"
+    if len(pairs) > 1:
+        return "called their target what the poisoner wanted"
+    true, wanted = pairs.pop()
+    new = with_article(run.class_name(wanted))
+    if one:
+        return f"called this {quoted(run.class_name(true))} {new}"
+    return f"called {with_article(run.class_name(true))} {new}"
+
+
+def example(run: Run, target: Target) -> str:
+    """What the poisoner wants of one target, in words."""
+    if target.wanted is None:
+        return f"{quoted(run.class_name(target.true))}, to be called anything else"
+    return f"{quoted(run.class_name(target.true))}, to be called {quoted(run.class_name(target.wanted))}"
+
+
+def _standing(cell: Cell) -> Standing:
+    """Whether poisoned networks are hit more often than every control, by more than their intervals allow."""
+    hit = success(cell.poisoned)
+    controls = [estimate for estimate in (success(cell.clean), success(cell.noise)) if estimate]
+    assert hit is not None
+    if hit.mean == 0:
+        return "missed"
+    if not cell.clean:
+        return "uncontrolled"
+    if hit.mean <= max(control.mean for control in controls):
+        return "missed"
+    return "landed" if hit.low > max(control.high for control in controls) else "unclear"
+
+
+def _standing_text(cell: Cell, standing: Standing) -> str:
+    hit = success(cell.poisoned)
+    assert hit is not None
+    without = "without poison or with random noise" if cell.noise else "without poison"
+    if standing == "landed":
+        return f"The attack landed: the networks were hit more often than {without}, and the intervals are apart."
+    if standing == "unclear":
+        return (
+            f"The attack may have landed: the networks were hit more often than {without}, but the intervals overlap. "
+            "More trials would tell."
+        )
+    if standing == "uncontrolled":
+        return "No clean network was judged, so nothing here says how often this happens without poison."
+    most = f"a success rate of up to {percent(hit.high)} would still fit these numbers"
+    if hit.mean == 0:
+        return f"The attack did not land in this run: no network was hit. With so few trials, {most}."
+    return f"The attack did not land in this run: the networks were hit no more often than {without} ({most})."
+
+
+def _counts(cell: Cell) -> tuple[Count, ...]:
+    found = []
+    controls: tuple[Control, ...] = ("attack", "noise", "clean")
+    for control in controls:
+        victims = cell.group(control)
+        estimate = success(victims)
+        if estimate is not None:
+            hits, total, _ = hits_of(victims)
+            label = LABELS[control] + _shared(victims)
+            found.append(Count(control=control, label=label, hits=f"{hits} of {total}", estimate=estimate))
+    return tuple(found)
+
+
+def _shared(victims: Sequence[Victim]) -> str:
+    """How networks that were judged on several trials are counted; empty where each had a trial of its own."""
+    trainings, trials = len({victim.training for victim in victims}), len({victim.trial for victim in victims})
+    if trainings == len(victims):
+        return ""
+    return f" ({plural(trainings, 'network')}, judged on the targets of {plural(trials, 'trial')})"
+
+
+def _effort(cell: Cell) -> str:
+    """What the poisoner did, and how sure the rate is."""
+    hit = success(cell.poisoned)
+    assert hit is not None
+    text = (
+        f"Success rate {percent(hit.mean)} (95 % interval {interval(hit)}; {plural(hit.trials, 'independent trial')})."
+    )
+    if not cell.crafts:
+        return text
+    craft = cell.crafts[0]
+    share = f" ({percent(craft.budget, 1 if craft.budget < 0.1 else 0)} of the set)" if craft.budget else ""
+    within = f", each within {craft.radius}" if craft.radius else ""
+    return f"{text} The poisoner changed {plural(craft.rows, 'training row')}{share}{within}."
+
+
+def _cost(cell: Cell) -> str:
+    """What the poison did to the accuracy that its owner looks at."""
+    poisoned, clean = accuracy(cell.poisoned), accuracy(cell.clean)
+    if poisoned is None:
+        return "The accuracy on clean test data was not measured."
+    text = f"Accuracy on clean test data was {percent(poisoned.mean, 1)}"
+    return f"{text}, and {percent(clean.mean, 1)} without poison." if clean else f"{text} with the poison in."
+
+
+def _defended(found: Sequence[Cell], cell: Cell) -> list[str]:
+    """One sentence for every other defense that met the same attack."""
+    same = (cell.attack, cell.scenario, cell.victim)
+    sentences = []
+    for other in found:
+        if other.poisoned and other.defense != cell.defense and (other.attack, other.scenario, other.victim) == same:
+            hits, total, unit = hits_of(other.poisoned)
+            under = "no defense" if other.defense == "none" else other.defense
+            sentences.append(f"With {under}: {hits} of {plural(total, unit)} hit.")
+    return sentences
