@@ -81,7 +81,11 @@ def test_names_the_image_of_another_size():
         read(images(1)[0], images(1, height=7)[0])
 
 
-@pytest.mark.parametrize("data", [b"", b"no image", png(images(1)[0])[:60], b"%!PS-Adobe-3.0 EPSF-3.0\n"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no image", png(images(1)[0])[:60], png(images(1)[0], "TGA"), png(images(1)[0], "EPS")],
+    ids=["empty", "text", "cut short", "TGA", "EPS"],
+)
 def test_refuses_what_is_no_image(data):
     with pytest.raises(DataError, match=rf"row 1: its {len(data)} bytes cannot be decoded as an image \(allowed: PNG"):
         read(images(1)[0], data)

@@ -120,8 +120,13 @@ def _reading(file: Path) -> Iterator[None]:
         raise DataError(f"{file} cannot be read as Parquet (damaged, cut short or another format): {reason}") from error
 
 
+def _opened(file: Path) -> Any:
+    """The file, its pages checked against their checksums where it has any (those we write have)."""
+    return pq.ParquetFile(file, page_checksum_verification=True)
+
+
 def _schema(file: Path) -> Any:
-    with _reading(file), pq.ParquetFile(file) as opened:
+    with _reading(file), _opened(file) as opened:
         claimed = sum(opened.metadata.row_group(i).total_byte_size for i in range(opened.metadata.num_row_groups))
         if claimed > MAX_BYTES:
             raise DataError(f"{file} unpacks to {claimed} bytes, more than the {MAX_BYTES} that are held in memory")
@@ -143,7 +148,7 @@ def _integers(file: Path, name: str | None) -> Integers:
     """A whole-number column as ``(N,)`` int64."""
     with _reading(file):
         try:
-            with pq.ParquetFile(file) as opened:
+            with _opened(file) as opened:
                 values = opened.read(columns=[name]).column(name)
         except KeyError:
             raise DataError(f"{file} has no column '{name}', but the first file has one") from None
@@ -170,7 +175,7 @@ def _encoded(
 
 
 def _encoded_in(file: Path, image: str, positions: Integers) -> Iterator[tuple[str, bytes]]:
-    with _reading(file), pq.ParquetFile(file) as opened:
+    with _reading(file), _opened(file) as opened:
         start = 0
         for group in range(opened.metadata.num_row_groups):
             rows = opened.metadata.row_group(group).num_rows

@@ -162,9 +162,10 @@ def _found(known: _Known, part: str, kept: tuple[int, ...], limit: int | None) -
     try:
         return _checked(hub_rows(known.repository, part=part), known, part)
     except MissingExtraError:
-        raise DataError(_nowhere(known, part, folders, mini, "is not installed")) from None
+        advice = "install the extra that fetches it:  pip install 'mithridate[datasets]'"
+        raise DataError(_nowhere(known, part, folders, mini, advice)) from None
     except DataError as error:
-        raise DataError(_nowhere(known, part, folders, mini, f"did not find them: {error}")) from error
+        raise DataError(_nowhere(known, part, folders, mini, f"mend this: {error}")) from error
 
 
 def _folders() -> list[Path]:
@@ -182,11 +183,10 @@ def _checked(rows: Rows, known: _Known, part: str) -> Rows:
     return replace(rows, classes=known.classes)
 
 
-def _nowhere(known: _Known, part: str, folders: list[Path], mini: Path | None, hub: str) -> str:
+def _nowhere(known: _Known, part: str, folders: list[Path], mini: Path | None, advice: str) -> str:
     places = " or ".join(map(str, folders))
     first = f" (only the first rows are there, in {mini}: ask for fewer with {part}_rows)" if mini else ""
     return (
-        f"the {part} set of {known.title} was not found in {places}{first}, and the 'datasets' extra {hub}; put "
-        f"{part}-00000-of-00001.parquet of the hub's '{known.repository}' there, name the folder above it in "
-        "MITHRIDATE_DATA, or  pip install 'mithridate[datasets]'  to have it fetched"
+        f"the {part} set of {known.title} was not found in {places}{first}; put {part}-00000-of-00001.parquet of the "
+        f"hub's '{known.repository}' there, or name the folder above such a one in MITHRIDATE_DATA, or {advice}"
     )
