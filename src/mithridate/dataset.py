@@ -40,10 +40,17 @@ class Space:
             raise DataError(f"a classification task needs at least 2 classes, but this data has {self.num_classes}")
         if not self.shape or min(self.shape) < 1:
             raise DataError(f"the shape of an input must be positive numbers, but it is {self.shape}")
+        if not self.bounds[0] < self.bounds[1]:
+            raise DataError(f"bounds must be a lower and a higher number, but they are {self.bounds}")
         if self.levels is not None and not 2 <= self.levels <= 256:
             raise DataError(f"levels must lie in 2..256 (or be none), but it is {self.levels}")
         if self.classes and len(self.classes) != self.num_classes:
             raise DataError(f"{len(self.classes)} class names were given for {self.num_classes} classes")
+        for what, values in (("mean", self.mean), ("std", self.std)):
+            if values and len(values) != self.shape[0]:
+                raise DataError(f"{what} must have a number for each of {self.shape[0]} channels, but it is {values}")
+        if self.std and not min(self.std) > 0:
+            raise DataError(f"std must be positive numbers, but it is {self.std}")
 
     def name(self, label: int) -> str:
         """The name of a class, or its number where it has none."""
@@ -104,6 +111,10 @@ class Dataset:
             )
         if self.labels.dtype != torch.int64 or self.ids.dtype != torch.int64:
             raise DataError(f"labels and ids must be int64, but are {self.labels.dtype} and {self.ids.dtype}")
+        if self.inputs.dtype == torch.uint8 and self.space.levels is None:
+            raise DataError("8-bit inputs need a space with levels (256 for images), but it has none")
+        if self.inputs.dtype != torch.uint8 and not self.inputs.is_floating_point():
+            raise DataError(f"inputs must be uint8 or floats, but are {self.inputs.dtype}")
 
     @staticmethod
     def of(inputs: Tensor, labels: Tensor, *, space: Space, first_id: int = 0) -> Dataset:
@@ -114,13 +125,15 @@ class Dataset:
     def checked(self) -> Dataset:
         """This data set, once every value has been seen to lie where it must.
 
-        Raises :class:`DataError` for NaN or infinite inputs, values outside the bounds, labels outside the classes
-        and repeated ids, naming the first row at fault.
+        Raises :class:`DataError` for NaN or infinite inputs, values outside the bounds or codes outside the levels,
+        labels outside the classes and repeated ids, naming the first row at fault.
         """
         if len(self) == 0:
             raise DataError("the data set has no rows")
         if self.inputs.is_floating_point():
             self._check_values()
+        else:
+            self._check_codes()
         outside = (self.labels < 0) | (self.labels >= self.space.num_classes)
         if bool(outside.any()):
             row = int(outside.nonzero()[0])
@@ -144,6 +157,14 @@ class Dataset:
                 f"row {row} holds values from {found[0]:g} to {found[1]:g}, but inputs must lie in [{low:g}, {high:g}]"
                 + (" (divide 8-bit images by 255, or pass them as uint8)" if found[1] > 1 and high == 1 else "")
             )
+
+    def _check_codes(self) -> None:
+        assert self.space.levels is not None  # __post_init__ saw to it
+        outside = (self.inputs.flatten(1) > self.space.levels - 1).any(1)
+        if bool(outside.any()):
+            row = int(outside.nonzero()[0])
+            found, highest = int(self.inputs[row].max()), self.space.levels - 1
+            raise DataError(f"row {row} holds the code {found}, but codes must lie in 0..{highest}")
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -193,15 +214,19 @@ class Dataset:
     def updated(self, rows: Dataset) -> Dataset:
         """This data set with ``rows`` written over it: known ids are replaced in place, new ids are appended.
 
-        Raises :class:`DataError` where the rows live in a space of another shape or number of classes.
+        Inputs are converted to how this data set stores them. Raises :class:`DataError` where the rows live in a space
+        of another shape or number of classes, or name an id twice.
         """
         if rows.space.shape != self.space.shape or rows.space.num_classes != self.space.num_classes:
             raise DataError(
                 f"rows of shape {rows.space.shape} in {rows.space.num_classes} classes cannot be written over data of "
                 f"shape {self.space.shape} in {self.space.num_classes} classes"
             )
+        if len(torch.unique(rows.ids)) != len(rows):
+            raise DataError("two of the rows to be written have the same id; ids must be unique")
         rows = rows.to(self.device)
-        fresh = rows.inputs if rows.inputs.dtype == self.inputs.dtype else self._as_stored(rows.all_inputs())
+        alike = (rows.inputs.dtype, *_scale(rows.space)) == (self.inputs.dtype, *_scale(self.space))
+        fresh = rows.inputs if alike else self._as_stored(rows.all_inputs())
         known = torch.isin(rows.ids, self.ids)
         place = self.positions(rows.ids[known])
         inputs, labels = self.inputs.clone(), self.labels.clone()
@@ -219,6 +244,11 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256 (hex) of the rows as stored: inputs, labels, ids, shape and classes. The order of rows counts."""
         return rows_digest(self.inputs.cpu().numpy().tobytes(), self.labels, self.ids, space=self.space)
+
+
+def _scale(space: Space) -> tuple[object, ...]:
+    """What decides which value a stored code stands for."""
+    return space.bounds, space.levels
 
 
 def rows_digest(stored: bytes, labels: Tensor, ids: Tensor, *, space: Space) -> str:
