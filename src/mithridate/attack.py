@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from mithridate.dataset import Dataset
-from mithridate.errors import ConfigError
+from mithridate.errors import ConfigError, ThreatModelError
 from mithridate.goal import Aims, GoalSpec
 from mithridate.learner import Learner
 from mithridate.poison import Poison
@@ -73,15 +73,18 @@ def released(poison: Poison, data: Dataset, threat: ThreatModel) -> Poison:
     """The poison rounded to what can be stored, without leaving the allowed change by rounding.
 
     Values go to the nearest level; only where that leaves a radius which is no whole number of levels, the rows at
-    fault go to the last level inside it.
+    fault go to the last level inside it. Raises :class:`~mithridate.errors.ThreatModelError` for NaN or infinite
+    values, which rounding would hide.
     """
+    if not bool(torch.isfinite(poison.rows.all_inputs()).all()):
+        raise ThreatModelError("the poison holds NaN or infinite values")
     rounded = poison.quantised()
     if threat.rows == "append" or not len(poison.rows):
         return rounded
     if not bool(torch.isin(poison.rows.ids, data.ids.to(poison.rows.device)).all()):
         return rounded  # the check that follows says what is wrong
     clean = data.rows(poison.rows.ids).to(poison.rows.device)
-    outside = threat.perturbation.excess(rounded.rows.all_inputs(), clean.all_inputs()) > 0
+    outside = ~threat.inside(rounded.rows.all_inputs(), clean.all_inputs())
     if not bool(outside.any()):
         return rounded
     inside = poison.towards(clean).rows.inputs

@@ -30,16 +30,18 @@ class Poison:
     def towards(self, clean: Dataset) -> Poison:
         """The same poison, each value rounded to the last level on the way from ``clean`` (same ids, same order).
 
-        No value ends further from its clean one than it was, so whatever norm bounds the change still does.
+        Where clean values are levels themselves, none ends further from its clean one than it was (but for 5e-7 of
+        the largest value), so whatever norm bounds the change still does.
         """
         space = self.rows.space
         if space.levels is None:
             return self
-        step = (space.bounds[1] - space.bounds[0]) / (space.levels - 1)
-        base = clean.all_inputs()
-        levels = (self.rows.all_inputs() - base) / step
-        moved = torch.trunc(levels + 1e-3 * levels.sign())  # 7.9999 levels are 8: float32 error, not distance
-        return replace(self, rows=replace(self.rows, inputs=space.encode(base + step * moved)))
+        low, high = space.bounds
+        step = (high - low) / (space.levels - 1)
+        start, end = ((inputs.double() - low) / step for inputs in (clean.all_inputs(), self.rows.all_inputs()))
+        hair = 5e-7 * max(1.0, abs(low), abs(high)) / step  # 7.9999 levels are 8: float32 error, not distance
+        levels = torch.where(end >= start, torch.floor(end + hair), torch.ceil(end - hair))
+        return replace(self, rows=replace(self.rows, inputs=space.encode(low + step * levels)))
 
     def apply(self, data: Dataset) -> Dataset:
         """The training set with this poison in it."""

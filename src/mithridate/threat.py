@@ -202,6 +202,7 @@ class ThreatModel:
     def check(self, data: Dataset, poison: Poison) -> None:
         """Raise :class:`ThreatModelError` where the poison does more than this threat model allows."""
         rows = poison.rows
+        self._check_space(data.space, rows.space)
         if len(rows) > self.count(data):
             raise ThreatModelError(
                 f"the poison has {len(rows)} rows, but a budget of {self.budget:g} pays for {self.count(data)}"
@@ -220,18 +221,32 @@ class ThreatModel:
             raise ThreatModelError("the poison appends new rows, but may only replace training rows")
         self._check_change(data.rows(rows.ids).to(rows.device), rows)
 
+    def inside(self, changed: Tensor, clean: Tensor) -> Tensor:
+        """Which changed inputs ``(N, *shape)`` are allowed in place of ``clean``, up to float32 rounding, ``(N,)``."""
+        rounding = 1e-6 * max(1.0, float(clean.abs().max()))  # of (clean + radius) - clean
+        return self.perturbation.excess(changed, clean) <= rounding
+
+    def _check_space(self, data: Space, rows: Space) -> None:
+        for what in ("shape", "num_classes", "bounds", "levels"):  # the data's own say, not the attacker's
+            if getattr(rows, what) != getattr(data, what):
+                raise ThreatModelError(
+                    f"the poison has {what} {getattr(rows, what)}, but the training set has {getattr(data, what)}"
+                )
+
     def _check_range(self, rows: Dataset) -> None:
         inputs, (low, high) = rows.all_inputs(), rows.space.bounds
         if not bool(torch.isfinite(inputs).all()):
             raise ThreatModelError("the poison holds NaN or infinite values")
         if float(inputs.min()) < low or float(inputs.max()) > high:
             raise ThreatModelError(f"the poison leaves the valid range [{low:g}, {high:g}]")
+        if int(rows.labels.min()) < 0 or int(rows.labels.max()) >= rows.space.num_classes:
+            raise ThreatModelError(f"the poison has labels outside 0..{rows.space.num_classes - 1}")
 
     def _check_change(self, clean: Dataset, rows: Dataset) -> None:
         if self.labels == "clean" and not bool((clean.labels == rows.labels).all()):
             raise ThreatModelError("the poison changes labels, but the threat model says clean labels")
-        excess = self.perturbation.excess(rows.all_inputs(), clean.all_inputs())
-        if float(excess.max()) > 1e-6:  # float32 rounding of (clean + radius) - clean
+        if not bool(self.inside(rows.all_inputs(), clean.all_inputs()).all()):
+            excess = self.perturbation.excess(rows.all_inputs(), clean.all_inputs())
             worst = int(excess.argmax())
             raise ThreatModelError(
                 f"the poison of row {int(rows.ids[worst])} exceeds the allowed change by {float(excess[worst]):.3g} "
