@@ -105,7 +105,7 @@ class Misclassify(GoalSpec):
         labels = chosen.labels.clone()
         if wanted is None:
             offsets = torch.randint(1, classes, (len(chosen),), generator=seed.child("intended").generator())
-            wants = (labels + offsets) % classes
+            wants = (labels + offsets.to(labels.device)) % classes
         else:
             wants = torch.full_like(labels, wanted)
         if bool((wants == labels).any()):
@@ -163,6 +163,11 @@ class Backdoor(GoalSpec):
     known: int = 128
     """How many training rows the attacker crafts with."""
 
+    def __post_init__(self) -> None:
+        """Refuse an attacker who knows no rows."""
+        if self.known < 1:
+            raise ConfigError(f"known must be at least 1 row, but it is {self.known}")
+
     def draw(self, train: Dataset, test: Dataset, seed: Seed) -> Goal:
         """Draw the intended class, and the attacker's rows from the training set."""
         space = test.space
@@ -171,6 +176,7 @@ class Backdoor(GoalSpec):
             wanted = _draw_class(space, source, seed.child("intended"))
         else:
             wanted = class_number(self.intended, space)
+        _check_differ(source, wanted, space)
         judged = self._aims(test, wanted, source)
         pool = self._aims(train, wanted, source)
         order = torch.randperm(len(pool), generator=seed.child("known").generator())[: self.known]
@@ -213,6 +219,11 @@ class Degrade(GoalSpec):
     known: float = 0.2
     """Fraction of the training rows that the attacker holds as its validation set."""
 
+    def __post_init__(self) -> None:
+        """Refuse a validation set of no rows, or of more than all."""
+        if not 0 < self.known <= 1:
+            raise ConfigError(f"known must be a fraction of the training rows in (0, 1], but it is {self.known:g}")
+
     def draw(self, train: Dataset, test: Dataset, seed: Seed) -> Goal:
         """Draw the attacker's validation rows from the training set."""
         count = max(1, round(self.known * len(train)))
@@ -223,6 +234,7 @@ class Degrade(GoalSpec):
         if self.kind == "generic":
             return Aims(inputs=rows.all_inputs(), labels=rows.labels, wanted=None, ids=rows.ids)
         source, wanted = class_number(self.source, rows.space), class_number(self.intended, rows.space)
+        _check_differ(source, wanted, rows.space)
         rows = rows.at((rows.labels == source).nonzero().flatten())
         if not len(rows):
             raise DataError(f"class '{rows.space.name(source)}' has no rows here, so it cannot be mistaken")
@@ -241,6 +253,11 @@ def class_number(which: int | str, space: Space) -> int:
     if not 0 <= number < space.num_classes:
         raise ConfigError(f"class {number} is outside 0..{space.num_classes - 1}")
     return number
+
+
+def _check_differ(source: int | None, wanted: int, space: Space) -> None:
+    if source == wanted:
+        raise ConfigError(f"source and intended are both class '{space.name(wanted)}'; choose two classes")
 
 
 def _draw_class(space: Space, banned: int | None, seed: Seed) -> int:

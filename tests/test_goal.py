@@ -1,0 +1,185 @@
+"""Goals: drawn by seed from the right rows, refused with a sentence, and judged on rows that nobody else saw."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mithridate.dataset import Dataset, Space
+from mithridate.errors import ConfigError, DataError
+from mithridate.goal import Aims, Backdoor, Degrade, Misclassify, class_number
+from mithridate.seeding import Seed
+from mithridate.testing import CornerMark
+
+CLASSES = ("cat", "dog", "hen", "owl")
+SPACE = Space(shape=(1, 2, 2), num_classes=4, classes=CLASSES)
+
+
+def rows(count, *, seed, first_id=0):
+    """Rows in random order, every image unlike every other, ids not in order."""
+    draws = torch.Generator().manual_seed(seed)
+    order = torch.randperm(count, generator=draws)
+    inputs = torch.rand(count, 1, 2, 2, generator=draws)
+    return Dataset(inputs=inputs, labels=order % 4, ids=order + first_id, space=SPACE)
+
+
+TRAIN, TEST = rows(40, seed=1), rows(24, seed=2, first_id=100)
+
+
+def images(aims):
+    return {tuple(row.flatten().tolist()) for row in aims.inputs}
+
+
+class TestMisclassify:
+    @given(
+        st.integers(0, 10**6), st.sampled_from(["random", "any", "owl", 2]), st.sampled_from(["random", "each", "cat"])
+    )
+    def test_targets_are_test_rows_as_they_are_and_want_another_class(self, seed, target, intended):
+        goal = Misclassify(target=target, intended=intended, targets=3).draw(TRAIN, TEST, Seed(seed))
+        aims = goal.known
+        source = TEST.rows(aims.ids)
+        assert torch.equal(aims.inputs, source.inputs)
+        assert torch.equal(aims.labels, source.labels)
+        assert len(set(aims.ids.tolist())) == 3
+        assert not (aims.wanted == aims.labels).any()
+        assert aims.trigger is None
+        if target != "any":
+            assert len(set(aims.labels.tolist())) == 1
+        if target in ("owl", 2):
+            assert aims.labels[0] == class_number(target, SPACE)
+        if intended == "cat":
+            assert set(aims.wanted.tolist()) == {0}
+        if intended == "random" and target != "any":
+            assert len(set(aims.wanted.tolist())) == 1
+
+    def test_known_is_judged_in_a_targeted_attack(self):
+        goal = Misclassify().draw(TRAIN, TEST, Seed(1))
+        assert goal.known is goal.judged
+
+    def test_the_seed_decides_and_other_seeds_differ(self):
+        drawn = [Misclassify().draw(TRAIN, TEST, Seed(k)).known for k in (1, 1, *range(2, 30))]
+        facts = [(int(a.ids[0]), int(a.wanted[0])) for a in drawn]
+        assert facts[0] == facts[1]
+        assert len(set(facts)) > 20
+
+    def test_every_class_is_drawn_alike(self):
+        drawn = [Misclassify().draw(TRAIN, TEST, Seed(k)).known for k in range(400)]
+        pairs = torch.zeros(4, 4)
+        for aims in drawn:
+            pairs[int(aims.labels[0]), int(aims.wanted[0])] += 1
+        off = pairs[~torch.eye(4, dtype=torch.bool)]  # 12 pairs, 33 each: within 4.3 standard deviations
+        assert float(off.min()) > 8
+        assert float(off.max()) < 58
+
+    def test_fixed_ids_are_the_targets_in_their_order(self):
+        ids = TEST.ids[TEST.labels == 3][:2].flip(0)
+        aims = Misclassify(ids=tuple(ids.tolist()), intended=0).draw(TRAIN, TEST, Seed(0)).known
+        assert aims.ids.tolist() == ids.tolist()
+        assert torch.equal(aims.inputs, TEST.rows(ids).inputs)
+        assert aims.wanted.tolist() == [0, 0]
+
+    def test_a_named_wish_is_never_the_drawn_class(self):
+        for seed in range(40):
+            aims = Misclassify(intended="dog").draw(TRAIN, TEST, Seed(seed)).known
+            assert int(aims.labels[0]) != 1
+
+    @pytest.mark.parametrize(
+        ("goal", "error", "sentence"),
+        [
+            (Misclassify(target="cow"), ConfigError, r"no class 'cow': did you mean"),
+            (Misclassify(target="dgo"), ConfigError, r"did you mean 'dog'"),
+            (Misclassify(intended=9), ConfigError, r"class 9 is outside 0\.\.3"),
+            (Misclassify(intended=-1), ConfigError, r"class -1 is outside 0\.\.3"),
+            (Misclassify(target="owl", intended="owl"), ConfigError, "already of the intended class 'owl'"),
+            (Misclassify(target="owl", targets=7), DataError, "7 targets were asked for, but class 'owl' has only 6"),
+            (Misclassify(ids=(3,)), DataError, "id 3 is not in the data set"),
+        ],
+    )
+    def test_what_cannot_be_met_is_said(self, goal, error, sentence):
+        with pytest.raises(error, match=sentence):
+            goal.draw(TRAIN, TEST, Seed(0))
+
+    def test_no_targets_are_refused(self):
+        with pytest.raises(ConfigError, match="at least 1, but it is 0"):
+            Misclassify(targets=0)
+
+
+class TestBackdoor:
+    @given(st.integers(0, 10**6), st.sampled_from(["any", "owl"]), st.sampled_from(["random", "cat"]))
+    def test_the_attacker_knows_training_rows_and_is_judged_on_test_rows(self, seed, source, intended):
+        goal = Backdoor(trigger=CornerMark(), source=source, intended=intended, known=5).draw(TRAIN, TEST, Seed(seed))
+        known, judged = goal.known, goal.judged
+        assert not images(known) & images(judged)
+        assert torch.equal(known.inputs, TRAIN.rows(known.ids).inputs)
+        assert torch.equal(judged.inputs, TEST.rows(judged.ids).inputs)
+        assert len(known) == 5
+        wanted = int(judged.wanted[0])
+        keep = TEST.labels != wanted if source == "any" else TEST.labels == 3
+        assert sorted(judged.ids.tolist()) == sorted(TEST.ids[keep].tolist())
+        assert set(known.wanted.tolist()) == set(judged.wanted.tolist()) == {wanted}
+        assert not (judged.labels == wanted).any()
+
+    def test_the_victim_sees_the_trigger_on_otherwise_unchanged_inputs(self):
+        judged = Backdoor(trigger=CornerMark(), intended=0).draw(TRAIN, TEST, Seed(0)).judged
+        assert (judged.seen()[:, :, 0, 0] == 1).all()
+        assert torch.equal(judged.seen()[:, :, 1], judged.inputs[:, :, 1])
+        assert torch.equal(judged.inputs, TEST.rows(judged.ids).inputs)
+
+    @pytest.mark.parametrize(
+        ("changes", "sentence"),
+        [
+            ({"known": 0}, "known must be at least 1 row"),
+            ({"source": "owl", "intended": "owl"}, "both class 'owl'"),
+            ({"source": "cow"}, "no class 'cow'"),
+        ],
+    )
+    def test_what_cannot_be_met_is_said(self, changes, sentence):
+        with pytest.raises(ConfigError, match=sentence):
+            Backdoor(trigger=CornerMark(), **changes).draw(TRAIN, TEST, Seed(0))
+
+    def test_a_class_without_rows_is_said(self):
+        few = TEST.at(TEST.labels != 3)
+        with pytest.raises(DataError, match="no rows are left"):
+            Backdoor(trigger=CornerMark(), source="owl", intended=0).draw(TRAIN, few, Seed(0))
+
+
+class TestDegrade:
+    @given(st.integers(0, 10**6), st.sampled_from(["generic", "specific"]))
+    def test_the_attacker_holds_training_rows_and_is_judged_on_all_test_rows_that_count(self, seed, kind):
+        goal = Degrade(kind=kind, source=1, intended=2, known=0.5).draw(TRAIN, TEST, Seed(seed))
+        assert not images(goal.known) & images(goal.judged)
+        assert torch.equal(goal.known.inputs, TRAIN.rows(goal.known.ids).inputs)
+        expected = TEST if kind == "generic" else TEST.at(TEST.labels == 1)
+        assert goal.judged.ids.tolist() == expected.ids.tolist()
+        if kind == "generic":
+            assert len(goal.known) == 20
+            assert goal.judged.wanted is None
+        else:
+            assert set(goal.known.labels.tolist()) == {1}
+            assert set(goal.judged.wanted.tolist()) == {2}
+
+    @pytest.mark.parametrize("known", [0.0, -0.1, 1.5, float("nan")])
+    def test_impossible_fractions_are_refused(self, known):
+        with pytest.raises(ConfigError, match=r"fraction of the training rows in \(0, 1\]"):
+            Degrade(known=known)
+
+    def test_a_class_cannot_be_mistaken_for_itself(self):
+        with pytest.raises(ConfigError, match="both class 'dog'"):
+            Degrade(kind="specific", source=1, intended="dog").draw(TRAIN, TEST, Seed(0))
+
+
+def test_hits_are_the_wanted_class_or_any_wrong_one():
+    inputs, labels, predicted = torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 2, 3]), torch.tensor([1, 1, 0, -1])
+    targeted = Aims(inputs=inputs, labels=labels, wanted=torch.tensor([1, 1, 1, 1]))
+    assert targeted.hits(predicted).tolist() == [True, True, False, False]
+    untargeted = Aims(inputs=inputs, labels=labels, wanted=None)
+    assert untargeted.hits(predicted).tolist() == [True, False, True, True]
+
+
+def test_classes_go_by_name_number_or_number_as_text():
+    assert [class_number(which, SPACE) for which in ("hen", 2, "2")] == [2, 2, 2]
+    digits = Space(shape=(1,), num_classes=2, classes=("1", "0"))
+    assert class_number("1", digits) == 0  # a name comes before a number
+    assert class_number(1, digits) == 1
