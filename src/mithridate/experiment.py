@@ -216,7 +216,7 @@ class Experiment:
 
     def _decides(self, job: Job) -> list[Any]:
         """Everything that decides a job's result."""
-        base: list[Any] = [job.kind, self.data, self.seed, job.run]
+        base: list[Any] = [job.kind, data_digest(self.data), self.seed, job.run]
         if job.kind == "surrogate":
             return [*base, self.crew()[job.run]]
         if job.kind == "clean":
@@ -431,14 +431,34 @@ def result_keys(experiment: Experiment, job: Job) -> list[str]:
 
 def load(source: Source) -> Split:
     """The data of a source, read once in this process."""
-    key = fingerprint(source)
+    return _loaded(source)[1]
+
+
+def data_digest(source: Source) -> str:
+    """SHA-256 over the training and test rows of a source: what jobs are keyed by, whatever the source is called."""
+    return _loaded(source)[2]
+
+
+def _loaded(source: Source) -> tuple[Source, Split, str]:
+    """The source (kept, so that its objects keep their addresses), its data, and their digest."""
+    key = f"{fingerprint(source)} {_live(source)}"
     if key not in _LOADED:
         _LOADED.clear()
-        _LOADED[key] = source.load()
+        data = source.load()
+        _LOADED[key] = (source, data, fingerprint(data.train.digest(), data.test.digest()))
     return _LOADED[key]
 
 
-_LOADED: dict[str, Split] = {}
+def _live(source: Source) -> list[int]:
+    """Addresses of settings that are objects of the user's (a torch data set): their fingerprint says too little."""
+    if not is_dataclass(source):
+        return [id(source)]
+    known = (str, int, float, tuple, Path, torch.Tensor, type(None))
+    values = [getattr(source, each.name) for each in fields(source)]
+    return [id(value) for value in values if not isinstance(value, known)]
+
+
+_LOADED: dict[str, tuple[Source, Split, str]] = {}
 
 
 def _moved(data: Split, device: torch.device) -> Split:
