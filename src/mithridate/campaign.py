@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,17 @@ import torch
 
 from mithridate.errors import ProblemsError, StoreError
 from mithridate.executor import Ended, Executor, Report
-from mithridate.experiment import Experiment, Job, Result, load, perform, problems, result_keys
+from mithridate.experiment import (
+    METHOD,
+    Experiment,
+    Job,
+    Result,
+    data_digest,
+    load,
+    perform,
+    problems,
+    result_keys,
+)
 from mithridate.report import page, tables
 from mithridate.settings import plain
 from mithridate.store import Failure, Store, write_atomically
@@ -52,25 +62,14 @@ def begin(experiment: Experiment, folder: Path, *, command: str, environment: di
     """The run folder, described and ready. Raises :class:`StoreError` where another experiment lies there."""
     store = Store(folder, create=True)
     try:
-        before = store.meta().get("experiment")
-        if before is not None and _identity(before) != _identity(plain(experiment)):
-            raise StoreError(
-                f"'{folder}' holds the run '{before.get('name')}' with other settings; choose another folder with "
-                "--out, or remove it"
-            )
-        data = load(experiment.data)
-        digest = f"{data.train.digest()} {data.test.digest()}"
-        if store.meta().get("data_sha256", digest) != digest:
-            raise StoreError(
-                f"the data have changed since the run in '{folder}' was begun: its results and new ones would not "
-                "compare; restore the data, or choose another folder with --out"
-            )
+        _check_same(store.meta(), experiment, folder)
         store.describe(
-            data_sha256=digest,
+            method=METHOD,
+            data_digest=data_digest(experiment.data),
             experiment=plain(experiment),
             environment=environment,
             command=command,
-            classes=list(data.train.space.classes),
+            classes=list(load(experiment.data).train.space.classes),
             jobs=len(experiment.jobs()),
             notes=list(experiment.notes),
         )
@@ -79,6 +78,17 @@ def begin(experiment: Experiment, folder: Path, *, command: str, environment: di
         store.close()
         raise
     return store
+
+
+def _check_same(before: Mapping[str, Any], experiment: Experiment, folder: Path) -> None:
+    """Raise :class:`StoreError` where what lies in a run folder would not compare with new results."""
+    other = f"choose another folder with --out, or remove '{folder}'"
+    if "experiment" in before and _identity(before["experiment"]) != _identity(plain(experiment)):
+        raise StoreError(f"'{folder}' holds the run '{before['experiment'].get('name')}' with other settings; {other}")
+    if before.get("data_digest", data_digest(experiment.data)) != data_digest(experiment.data):
+        raise StoreError(f"the data have changed since the run in '{folder}' was begun; restore them, or {other}")
+    if before.get("method", METHOD) != METHOD:
+        raise StoreError(f"'{folder}' was made by a release whose results do not compare with this one's; {other}")
 
 
 def run(

@@ -15,15 +15,24 @@ from typing import Any
 
 from mithridate.errors import StoreError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where two runs in one folder are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
 FORMAT = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS results (
+_TABLES = {"meta", "results", "failures"}
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE results (
     key TEXT PRIMARY KEY, kind TEXT NOT NULL, row TEXT NOT NULL, created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);
-CREATE TABLE IF NOT EXISTS failures (
+CREATE TABLE failures (
     key TEXT PRIMARY KEY, kind TEXT NOT NULL, message TEXT NOT NULL, trace TEXT NOT NULL,
     created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);
-"""
+INSERT INTO meta VALUES ('format', '{FORMAT}');
+COMMIT;
+"""  # noqa: S608 (the number is ours)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +59,35 @@ class Store:
         self.path = self.folder / "store.sqlite"
         if not create and not self.path.is_file():
             raise StoreError(f"there is no run in '{self.folder}' (no store.sqlite); start one with  mithridate run")
+        self._lock = _Lock(self.folder / "store.lock")
         with _sentences(self.path):
             if create:
                 self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock.take()
             self._base = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-            self._base.execute("PRAGMA journal_mode=WAL")
-            self._base.execute("PRAGMA synchronous=NORMAL")
-            self._base.executescript(_SCHEMA)
-        version = self.meta().setdefault("format", FORMAT)
-        if version != FORMAT:
+        try:
+            self._prepare(create)
+        except BaseException:
             self.close()
+            raise
+
+    def _prepare(self, create: bool) -> None:
+        """Make the tables where there are none yet, and see that they are ours and of our format."""
+        with _sentences(self.path):
+            tables = {name for (name,) in self._base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if create and not tables:
+                self._base.execute("PRAGMA journal_mode=WAL")
+                self._base.executescript(_SCHEMA)
+            elif not tables:
+                raise StoreError(f"'{self.path}' is empty: no run was begun there; start one with  mithridate run")
+            elif not tables >= _TABLES:
+                raise StoreError(f"'{self.path}' is another program's database; choose another folder")
+            self._base.execute("PRAGMA synchronous=NORMAL")
+        version = self.meta().get("format")
+        if version != FORMAT:
             raise StoreError(
                 f"'{self.path}' has format {version}, but this release reads format {FORMAT}; use a matching release"
             )
-        if create:
-            self.describe(format=FORMAT)
 
     def __enter__(self) -> Store:
         return self
@@ -77,6 +100,7 @@ class Store:
     def close(self) -> None:
         """Close the database; what was added is kept."""
         self._base.close()
+        self._lock.release()
 
     def describe(self, **values: Any) -> None:
         """Write JSON-able facts about the whole run (``experiment=``, ``environment=``, ``command=``)."""
@@ -122,7 +146,7 @@ class Store:
         query = "SELECT key, kind, row FROM results WHERE ?1 IS NULL OR kind = ?1 ORDER BY rowid"
         with _sentences(self.path):
             found = self._base.execute(query, (kind,)).fetchall()
-            return [{**json.loads(row), "key": key, "kind": which} for key, which, row in found]
+            return [{**_mapping(row), "key": key, "kind": which} for key, which, row in found]
 
     def failures(self) -> list[Failure]:
         """Jobs that ended in an error and have not succeeded since."""
@@ -139,10 +163,40 @@ class Store:
         self._base.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._base.execute("COMMIT")
         except BaseException:
-            self._base.execute("ROLLBACK")
+            if self._base.in_transaction:  # on a full disk SQLite has rolled back already
+                self._base.execute("ROLLBACK")
             raise
-        self._base.execute("COMMIT")
+
+
+class _Lock:
+    """Keeps a second run out of a folder. The system lets go of it when the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    def take(self) -> None:
+        """Hold the lock until :meth:`release`. Raises :class:`StoreError` where another run holds it."""
+        if fcntl is None:
+            return
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise StoreError(
+                f"'{self._path.parent}' is in use by another run; wait for it, or choose another --out"
+            ) from None
+        except OSError:  # a network file system without locks
+            self.release()
+
+    def release(self) -> None:
+        """Let go."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -172,18 +226,30 @@ def _sentences(path: Path) -> Iterator[None]:
     """Turn the errors of SQLite and the file system into sentences."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        text = str(error)
-        if "full" in text:
-            raise StoreError(f"the disk is full: '{path}' could not be written; free space and run again") from error
-        if "readonly" in text or "unable to open" in text:
-            raise StoreError(f"'{path}' cannot be written; choose another folder with --out") from error
-        if "locked" in text or "busy" in text:
-            raise StoreError(f"'{path}' is in use by another run; wait for it, or choose another --out") from error
-        raise StoreError(
-            f"'{path}' is damaged ({text}); move the folder away, or restore store.sqlite from a copy"
-        ) from error
-    except json.JSONDecodeError as error:
+    except sqlite3.Error as error:
+        raise StoreError(_sentence(path, error)) from error
+    except ValueError as error:
         raise StoreError(f"'{path}' holds a damaged row ({error}); restore it from a copy") from error
     except OSError as error:
         raise StoreError(f"cannot use '{path}': {error.strerror or error}; choose another folder with --out") from error
+
+
+def _sentence(path: Path, error: sqlite3.Error) -> str:
+    """What an error of SQLite means to a user; https://www.sqlite.org/rescode.html."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without the details
+    if code == sqlite3.SQLITE_FULL:
+        return f"the disk is full: '{path}' could not be written; free space and run again"
+    if code == sqlite3.SQLITE_IOERR:
+        return f"'{path}' could not be written ({error}): the disk is full or failing; free space and run again"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return f"'{path}' cannot be written; choose another folder with --out"
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"'{path}' is in use by another run; wait for it, or choose another --out"
+    return f"'{path}' is damaged ({error}); move the folder away, or restore store.sqlite from a copy"
+
+
+def _mapping(row: str) -> dict[str, Any]:
+    found = json.loads(row)
+    if not isinstance(found, dict):
+        raise ValueError(f"a row is no mapping: {row[:40]}")
+    return found

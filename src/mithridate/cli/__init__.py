@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
@@ -45,6 +46,8 @@ def _top(
 
 def main() -> None:
     """Run the command line; a mistake of the user's ends in a sentence and exit code 1, never in a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # class names need not be in the terminal's alphabet
     try:
         app()
     except MithridateError as error:

@@ -13,7 +13,7 @@ def check(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="Number of trials, instead of the file's.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, instead of the file's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List every problem of an experiment and the number of its jobs. Exit code 1 where there are problems."""

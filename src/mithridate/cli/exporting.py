@@ -31,10 +31,21 @@ def export(
         settings = store.meta().get("experiment", {})
     kept = folder / row["folder"]
     found = poisonset.read(kept, triggers=registry.triggers())  # refuses damage before anything is written
-    shutil.copytree(kept, to)
+    _copied(kept, to)
     typer.echo(f"Poison set of trial {row['trial']} ({row['attack']}; {row['scenario']}): {to}")
     if full:
         typer.echo(f"Whole poisoned training set: {_write_full(settings, found, to, full)}")
+
+
+def _copied(kept: Path, to: Path) -> None:
+    """Copy a poison set, whole or not at all."""
+    try:
+        to.mkdir(parents=True)
+        for file in kept.iterdir():
+            shutil.copyfile(file, to / file.name)
+    except OSError:
+        shutil.rmtree(to, ignore_errors=True)
+        raise
 
 
 def _chosen(rows: list[dict[str, Any]], wanted: dict[str, Any], folder: Path) -> dict[str, Any]:

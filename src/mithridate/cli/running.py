@@ -6,9 +6,16 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import torch
+
+    from mithridate.executor import Executor
+    from mithridate.experiment import Experiment
+    from mithridate.store import Store
 
 
 def _complete_preset() -> list[str]:
@@ -24,57 +31,62 @@ def run(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="Number of trials, instead of the file's.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, instead of the file's.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one a core on a CPU.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core on a CPU.")] = None,
 ) -> None:
     """Run an experiment. Run it again to go on where it stopped: what is in the run folder is not done twice."""
     from mithridate import campaign, runtime
     from mithridate.cli.settings import experiment as read_experiment
-    from mithridate.cli.terminal import console, display
-    from mithridate.executor import Executor
+    from mithridate.cli.terminal import console
     from mithridate.executors.local import Local
     from mithridate.executors.processes import Processes
 
+    signal.signal(signal.SIGTERM, _interrupt)
     where = runtime.device(device)
     experiment = read_experiment(what, changes=changes or [], trials=trials)
     campaign.check(experiment)
     folder = out or Path("runs") / experiment.name
-    screen = console()
-    count = workers if workers is not None else (runtime.cores() if where.type == "cpu" else 1)
-    executor: Executor = Processes(count) if where.type == "cpu" and count > 1 else Local()
+    executor: Executor = Local()
+    if where.type == "cpu":
+        runtime.use_threads(1)  # as workers do, so that their number changes no result
+        count = workers or runtime.cores()
+        executor = Processes(count) if count > 1 else executor
     command = shlex.join(["mithridate", *sys.argv[1:]])
-    signal.signal(signal.SIGTERM, _interrupt)
-    store = campaign.begin(experiment, folder, command=command, environment=runtime.describe(where))
-    with store:
+    with campaign.begin(experiment, folder, command=command, environment=runtime.describe(where)) as store:
+        failed, stopped = _work(experiment, store, executor, where)
         plan = campaign.plan(experiment, store)
-        done = len(plan.jobs) - len(plan.left)
-        screen.print(
-            f"{experiment.name}: {len(plan.jobs)} jobs on {where} with {count} worker{'s' * (count != 1)}, "
-            f"in {folder}" + (f"; {done} are done already" if done else ""),
-            highlight=False,
-        )
-        failed, interrupted = 0, False
-        try:
-            with display(len(plan.jobs), done) as shown:
-                for ended in campaign.run(experiment, store, executor=executor, device=where, report=shown.step):
-                    shown.ended(ended)
-                    failed += bool(ended.error)
-        except KeyboardInterrupt:
-            interrupted = True
-        left = len(campaign.plan(experiment, store).left)
+    done = f"{len(plan.jobs) - len(plan.left)} of {len(plan.jobs)} jobs are done and kept"
+    screen = console()
+    if stopped:  # said before the report is drawn, which takes seconds
+        screen.print(f"Stopped: {done}. Go on with:  {command}", markup=False, highlight=False)
     _show(folder, experiment.name)
-    if interrupted:
-        screen.print(
-            f"Stopped: {len(plan.jobs) - left} of {len(plan.jobs)} jobs are done and kept. Go on with:  {command}",
-            markup=False,
-            highlight=False,
-        )
-        raise typer.Exit(130)
-    if failed:
-        screen.print(f"{failed} jobs failed; the report lists them. Try them again with:  {command}", markup=False)
-        raise typer.Exit(1)
+    if failed and not stopped:
+        text = f"{failed} jobs failed or were not run, {done}; the report lists them. Try them again with:  {command}"
+        screen.print(text, markup=False, highlight=False)
+    if failed or stopped:
+        raise typer.Exit(130 if stopped else 1)
+
+
+def _work(experiment: Experiment, store: Store, executor: Executor, where: torch.device) -> tuple[int, bool]:
+    """Do what is left, showing it; how many jobs failed, and whether the person stopped it."""
+    from mithridate import campaign
+    from mithridate.cli.terminal import console, display
+
+    plan = campaign.plan(experiment, store)
+    done = len(plan.jobs) - len(plan.left)
+    text = f"{experiment.name}: {len(plan.jobs)} jobs on {where}, {executor}, in {store.folder}"
+    console().print(text + (f"; {done} are done already" if done else ""), markup=False, highlight=False)
+    failed = 0
+    try:
+        with display(len(plan.jobs), done) as shown:
+            for ended in campaign.run(experiment, store, executor=executor, device=where, report=shown.step):
+                shown.ended(ended)
+                failed += bool(ended.error)
+    except KeyboardInterrupt:
+        return failed, True
+    return failed, False
 
 
 def _show(folder: Path, name: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from mithridate.watch import Step
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mithridate.executor import Ended
     from mithridate.experiment import Job
 
+_PLACES = ("attack", "scenario", "victim", "defense")
 _EVERY = 10.0  # seconds between plain lines about one job
 
 
@@ -53,11 +55,11 @@ class Bars:
 
     def __init__(self, screen: Console, total: int, done: int) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[values]}", style="dim"),
+            TextColumn("{task.fields[values]}", style="dim", markup=False),
             console=screen,
         )
         self._all = self._progress.add_task("all jobs", total=total, completed=done, values="")
@@ -133,25 +135,24 @@ def job_name(job: Job) -> str:
     return words[job.kind] + scenario
 
 
-def results_table(rows: list[Mapping[str, object]], *, title: str) -> Table:
-    """The summary as a table for the terminal."""
-    table = Table(title=title, title_justify="left", caption=None)
-    for heading in ("attack", "scenario", "victim", "defense", "success (95 %)", "clean base rate", "noise control"):
-        table.add_column(heading)
-    table.add_column("accuracy")
-    table.add_column("trials x victims", justify="right")
+def results_table(rows: Sequence[Mapping[str, object]], *, title: str) -> Group:
+    """The summary for the terminal: what all rows share in words, the rest as a table, no number ever cut short."""
+    shared = [name for name in _PLACES if len({str(row.get(name)) for row in rows}) == 1]
+    table = Table()
+    for heading in [name for name in _PLACES if name not in shared]:
+        table.add_column(heading, overflow="fold")
+    for heading in ("success (95 %)", "clean base rate", "noise control", "accuracy", "trials x victims"):
+        table.add_column(heading, justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*_cells(row))
-    return table
+        places = [str(row.get(name)) for name in _PLACES if name not in shared]
+        table.add_row(*map(Text, [*places, *_numbers_of(row)]))
+    words = [Text(f"  {name}: {rows[0].get(name)}") for name in shared]
+    return Group(Text(title, style="italic"), *words, table)
 
 
-def _cells(row: Mapping[str, object]) -> list[str]:
+def _numbers_of(row: Mapping[str, object]) -> list[str]:
     trials, victims = row.get("trials"), row.get("victims")
     return [
-        str(row.get("attack")),
-        str(row.get("scenario")),
-        str(row.get("victim")),
-        str(row.get("defense")),
         _interval(row.get("success")),
         _percent(row.get("base_rate")),
         _percent(row.get("noise_control")),

@@ -12,6 +12,9 @@ from mithridate.watch import Step, Watch
 class Local(Executor):
     """One job at a time, here."""
 
+    def __str__(self) -> str:
+        return "one at a time"
+
     def map(self, work: Work, jobs: Sequence[Job], *, report: Report) -> Iterator[Ended]:
         """Run the jobs in order."""
         queue = Queue(jobs)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +27,9 @@ class Processes(Executor):
 
     def __init__(self, workers: int) -> None:
         self.workers = max(1, workers)
+
+    def __str__(self) -> str:
+        return f"{self.workers} at a time"
 
     def map(self, work: Work, jobs: Sequence[Job], *, report: Report) -> Iterator[Ended]:
         """Run the jobs; on an interrupt the workers stop at their next report and the interrupt goes on."""
@@ -77,10 +81,19 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(steps: Any, stop: Any) -> None:
-    """Set a worker up: one thread, and interrupts left to the parent."""
+    """Set a worker up: one thread, interrupts left to the parent, and no life after the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
     runtime.use_threads(1)
     _worker.update(steps=steps, stop=stop)
+
+
+def _follow_parent() -> None:
+    """End this process once its parent is gone (killed, or out of memory): the pool would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _in_worker(work: Work, job: Job) -> Ended:
@@ -89,7 +102,7 @@ def _in_worker(work: Work, job: Job) -> Ended:
 
 def _watch(job: Job) -> Watch:
     def watch(step: Step) -> None:
-        if _worker["stop"].is_set() or os.getppid() == 1:  # told to stop, or orphaned
+        if _worker["stop"].is_set():
             raise Stopped
         _worker["steps"].put((job.key, step))
 
