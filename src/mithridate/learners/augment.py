@@ -45,7 +45,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Refuse negative amounts."""
-        if self.shift < 0:
+        if not self.shift >= 0:
             raise ConfigError(f"shift must be at least 0 pixels, but it is {self.shift:g}")
         if not 0 <= self.cutout <= 1:
             raise ConfigError(f"cutout must lie in [0, 1], but it is {self.cutout:g}")

@@ -67,7 +67,7 @@ class SGD(Learner):
             raise ConfigError(f"lr must be positive, but it is {self.lr:g}")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"momentum must lie in [0, 1), but it is {self.momentum:g}")
-        if self.weight_decay < 0:
+        if not self.weight_decay >= 0:
             raise ConfigError(f"weight_decay must be at least 0, but it is {self.weight_decay:g}")
 
     def build(self, space: Space, seed: Seed) -> Classifier:
@@ -81,8 +81,6 @@ class SGD(Learner):
 
     def train(self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = ()) -> Iterator[Progress]:
         """Train on ``data``, on its device. Same seed and rows: same weights (bit for bit on a CPU)."""
-        if len(data) < 2:
-            raise DataError(f"training needs at least 2 rows, but there are {len(data)}")
         model = self.build(data.space, seed.child("weights")).to(data.device)
         if self.channels_last and len(data.space.shape) == 3:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -118,7 +116,7 @@ class SGD(Learner):
     ) -> Tensor:
         """One pass over the rows; mean loss and accuracy ``(2,)``."""
         totals = torch.zeros(2, device=data.device)
-        batches = torch.split(torch.randperm(len(data), generator=order).to(data.device), self.batch_size)
+        batches = _batches(torch.randperm(len(data), generator=order).to(data.device), self.batch_size)
         for step, index in enumerate(batches):
             rate = factor(self.schedule, epoch=epoch + step / len(batches), epochs=self.epochs, drops=self.drops)
             optimiser.param_groups[0]["lr"] = self.lr * rate
@@ -154,7 +152,17 @@ def _kept(data: Dataset, hooks: Sequence[Hook], progress: Progress | None) -> Da
         ids = hook.keep(data, progress)
         if ids is not None:
             data = data.at(torch.isin(data.ids, ids.to(data.device)))
+    if len(data) < 2:
+        raise DataError(f"training needs at least 2 rows, but there are {len(data)}" + (" left" if hooks else ""))
     return data
+
+
+def _batches(order: Tensor, size: int) -> list[Tensor]:
+    """Row numbers ``(N,)`` in batches; a last row on its own joins the batch before, as batch norm needs two."""
+    parts = list(torch.split(order, size))
+    if size > 1 and len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 def _hooked_backward(model: Classifier, batch: Batch, hooks: Sequence[Hook], draws: torch.Generator) -> Tensor | None:

@@ -1,0 +1,170 @@
+"""The memory of trainings: what is found is what training gives, bit for bit; what differs is trained."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mithridate.learner import Hook, predictions
+from mithridate.learners.cached import Cached
+from mithridate.learners.sgd import SGD
+from mithridate.models.smallconvnet import SmallConvNet
+from mithridate.seeding import Seed
+from tests.conftest import stripes
+
+DATA = stripes(48, seed=1)
+SMALL = SGD(model=SmallConvNet(widths=(4, 6)), epochs=2, batch_size=16, lr=0.05)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """The number of trainings so far, as a list of their seeds."""
+    seeds, train = [], SGD.train
+
+    def counted(self, data, *, seed, hooks=()):
+        seeds.append(seed)
+        return train(self, data, seed=seed, hooks=hooks)
+
+    monkeypatch.setattr(SGD, "train", counted)
+    return seeds
+
+
+def same(one, two):
+    states = one.model.state_dict(), two.model.state_dict()
+    assert states[0].keys() == states[1].keys()
+    return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize("learner", [SMALL, replace(SMALL, channels_last=True)], ids=["contiguous", "channels-last"])
+def test_a_network_found_is_the_trained_one_bit_for_bit(tmp_path, trainings, learner):
+    cached = Cached(learner=learner, folder=tmp_path)
+    plain = learner.fit(DATA, seed=Seed(1))
+    missed, found = cached.fit(DATA, seed=Seed(1)), cached.fit(DATA, seed=Seed(1))
+    assert len(trainings) == 2
+    assert same(plain, missed)
+    assert same(plain, found)
+    assert (found.epoch, found.epochs, found.loss, found.accuracy) == (2, 2, plain.loss, plain.accuracy)
+    assert not found.model.training
+    inputs = DATA.all_inputs()
+    assert torch.equal(predictions(missed.model, inputs), predictions(found.model, inputs))
+
+
+def test_memory_format_is_no_difference_between_finding_and_training(tmp_path):
+    """Convolutions round differently channels-last, so both must come in one format."""
+    cached = Cached(learner=replace(SMALL, channels_last=True), folder=tmp_path)
+    formats = [[p.stride() for p in cached.fit(DATA, seed=Seed(1)).model.parameters()] for _ in ("training", "finding")]
+    assert formats[0] == formats[1]
+
+
+def test_what_differs_is_trained(tmp_path, trainings):
+    base = Cached(learner=SMALL, folder=tmp_path)
+    base.fit(DATA, seed=Seed(1))
+    flipped = DATA.inputs.clone()
+    flipped[0, 0, 0, 0] ^= 1
+    others = [
+        (base, DATA, Seed(2)),
+        (base, replace(DATA, inputs=flipped), Seed(1)),
+        (base, DATA.at(slice(0, 47)), Seed(1)),
+        (base, replace(DATA, space=replace(DATA.space, mean=(0.4, 0.38, 0.38))), Seed(1)),
+        (base, replace(DATA, space=replace(DATA.space, std=(0.3, 0.2, 0.2))), Seed(1)),
+        (replace(base, learner=replace(SMALL, lr=0.06)), DATA, Seed(1)),
+        (replace(base, learner=replace(SMALL, model=SmallConvNet(widths=(4, 7)))), DATA, Seed(1)),
+        (replace(base, learner=replace(SMALL, augmentation=None)), DATA, Seed(1)),
+    ]
+    for number, (cached, data, seed) in enumerate(others, start=2):
+        found = cached.fit(data, seed=seed)
+        assert len(trainings) == number
+        assert same(found, cached.learner.fit(data, seed=seed))
+        trainings.pop()
+    base.fit(DATA, seed=Seed(1))
+    assert len(trainings) == 1 + len(others)
+
+
+def test_a_pinned_seed_is_shared_by_all_callers(tmp_path, trainings):
+    cached = Cached(learner=SMALL, folder=tmp_path, pinned=Seed(9))
+    one, two = cached.fit(DATA, seed=Seed(1)), cached.fit(DATA, seed=Seed(2))
+    assert trainings == [Seed(9)]
+    assert same(one, two)
+    assert same(one, SMALL.fit(DATA, seed=Seed(9)))
+
+
+def damage(path, how):
+    stored = bytearray(path.read_bytes())
+    if how == "cut short":
+        stored = stored[: len(stored) // 2]
+    if how == "empty":
+        stored = bytearray()
+    if how == "a bit flipped in a weight":
+        stored[-3] ^= 1
+    if how == "another file":
+        stored = bytearray(b"not a network" * 100)
+    if how == "a fact missing":
+        stored = stored.replace(b"progress", b"egress__")
+    path.write_bytes(bytes(stored))
+
+
+@pytest.mark.parametrize("how", ["cut short", "empty", "a bit flipped in a weight", "another file", "a fact missing"])
+def test_a_damaged_file_is_trained_again(tmp_path, trainings, how):
+    cached = Cached(learner=SMALL, folder=tmp_path)
+    first = cached.fit(DATA, seed=Seed(1))
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    damage(path, how)
+    assert path.read_bytes() != whole
+    assert same(cached.fit(DATA, seed=Seed(1)), first)
+    assert len(trainings) == 2
+    assert path.read_bytes() == whole
+
+
+def test_hooks_bypass_the_memory(tmp_path, trainings):
+    class Fewer(Hook):
+        def keep(self, data, progress):
+            return data.ids[:20]
+
+    cached = Cached(learner=SMALL, folder=tmp_path)
+    plain = cached.fit(DATA, seed=Seed(1))
+    assert not same(cached.fit(DATA, seed=Seed(1), hooks=(Fewer(),)), plain)
+    assert same(cached.fit(DATA, seed=Seed(1)), plain)
+    assert len(trainings) == 2
+
+
+def test_a_training_left_early_is_not_kept(tmp_path, trainings):
+    cached = Cached(learner=SMALL, folder=tmp_path)
+    for progress in cached.train(DATA, seed=Seed(1)):
+        assert progress.epoch == 1
+        break
+    assert not list(tmp_path.iterdir())
+    cached.fit(DATA, seed=Seed(1))
+    assert len(trainings) == 2
+
+
+def test_two_writers_of_one_network_do_not_trip_each_other(tmp_path, monkeypatch):
+    """Processes of a campaign train the same surrogate and finish together."""
+    cached, replace_file, rivals = Cached(learner=SMALL, folder=tmp_path), Path.replace, [4242]
+
+    def slow(self, target):
+        if rivals:  # before the first has renamed its file, another process writes and renames its own
+            rival = rivals.pop()
+            monkeypatch.setattr("mithridate.learners.cached.os.getpid", lambda: rival)
+            Cached(learner=SMALL, folder=tmp_path).fit(DATA, seed=Seed(1))
+        return replace_file(self, target)
+
+    real = os.getpid()
+    monkeypatch.setattr("mithridate.learners.cached.os.getpid", lambda: real)
+    monkeypatch.setattr(Path, "replace", slow)
+    found = cached.fit(DATA, seed=Seed(1))
+    assert same(found, SMALL.fit(DATA, seed=Seed(1)))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+
+
+def test_build_and_augment_are_those_of_the_learner_inside(tmp_path):
+    cached = Cached(learner=SMALL, folder=tmp_path)
+    one, two = cached.build(DATA.space, Seed(3)), SMALL.build(DATA.space, Seed(3))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    shown = DATA.all_inputs()
+    found = [each.augment(shown, space=DATA.space, generator=Seed(1).generator()) for each in (cached, SMALL)]
+    assert torch.equal(*found)
