@@ -72,6 +72,8 @@ class Figure:
     svg: Markup
     title: str
     caption: str = ""
+    main: bool = True
+    """Whether it is shown at once; the others are folded away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,9 @@ def curves(name: str, lines: Sequence[Line], *, title: str, across: str, label: 
             x = np.asarray(line.x if len(line.x) else np.arange(1, len(values) + 1), dtype=float)
             kept = np.unique(np.linspace(0, len(values) - 1, min(len(values), LONGEST)).round().astype(int))
             dot = "o" if len(kept) == 1 else None
-            axes.plot(x[kept], values[kept], color=COLOURS[line.control], alpha=0.75, marker=dot, markersize=3)
+            axes.plot(
+                x[kept], values[kept], color=COLOURS[line.control], alpha=0.8, linewidth=1, marker=dot, markersize=3
+            )
         axes.set_xlabel(across)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
 

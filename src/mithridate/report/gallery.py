@@ -38,7 +38,10 @@ class Wall:
     rows: int
     triples: tuple[Triple, ...]
     factor: int
-    reason: str = ""
+    reason: str
+    """Why pictures are missing; empty where none are."""
+    main: bool
+    """Whether it belongs to the first attack and scenario."""
 
 
 def walls(run: Run) -> list[Wall]:
@@ -80,6 +83,7 @@ def _wall(run: Run, craft: Craft) -> Wall:
         triples=triples,
         factor=factor,
         reason=reason,
+        main=(craft.attack, craft.scenario) == (run.crafts[0].attack, run.crafts[0].scenario),
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mithridate.report import figures
 from mithridate.report.figures import Figure, Line, Point
-from mithridate.report.load import Control, Craft, FeatureMap, Run, Victim
+from mithridate.report.load import Control, Craft, FeatureMap, Run, Series, Victim
 from mithridate.report.tables import Cell, success
 from mithridate.report.words import percent, plural
 
@@ -51,23 +51,22 @@ def crafting(run: Run) -> list[Figure]:
     for craft in run.crafts:
         groups.setdefault((craft.attack, craft.scenario), []).append(craft)
     drawn: list[Figure] = []
-    for (attack, scenario), crafts in list(groups.items())[:_MOST_GROUPS]:
+    for k, ((attack, scenario), crafts) in enumerate(list(groups.items())[:_MOST_GROUPS]):
         where = f"{attack}, {scenario}" if len(groups) > 1 else ""
-        for name in dict.fromkeys(name for craft in crafts for name in craft.trace):
+        for name in _names([craft.trace for craft in crafts]):
             lines = [Line(values=craft.trace[name]) for craft in crafts if name in craft.trace][:_MOST_LINES]
             label = f"Line chart: {name} over the steps of crafting, {plural(len(lines), 'trial')}; {_range(lines)}"
             title = "Matching loss" if name == "loss" else name.capitalize()
-            drawn.append(
-                figures.curves(f"c{len(drawn)}", lines, title=title, across="step", label=label, caption=where)
-            )
+            figure = figures.curves(f"c{len(drawn)}", lines, title=title, across="step", label=label, caption=where)
+            drawn.append(replace(figure, main=k == 0))
     return drawn
 
 
 def training(cell: Cell) -> list[Figure]:
     """How clean, noisy and poisoned networks learned: one figure for each quantity, one thin line for each network."""
-    controls: tuple[Control, ...] = ("clean", "noise", "attack")
+    controls: tuple[Control, ...] = ("attack", "noise", "clean")  # the few clean ones are drawn last, on top
     once = {control: list({v.training: v for v in cell.group(control)}.values()) for control in controls}
-    names = dict.fromkeys(name for victims in once.values() for victim in victims for name in victim.curve)
+    names = _names([victim.curve for victims in once.values() for victim in victims])
     drawn = []
     for k, name in enumerate(names):
         lines = [
@@ -98,13 +97,18 @@ def feature_space(cell: Cell) -> list[Pair]:
     return pairs
 
 
+def _names(found: Sequence[Series]) -> list[str]:
+    """The names of all series, the loss first."""
+    return sorted({name for series in found for name in series}, key=lambda name: (name != "loss", name))
+
+
 def _varied(group: Sequence[Cell], kind: str) -> dict[str, list[Cell]]:
     """Cells that differ in one setting alone, under what they share in words; only where it takes several values."""
     shared: dict[str, list[Cell]] = {}
     for cell in group:
         craft = cell.crafts[0]
         if craft.radius_value is not None and craft.budget is not None:
-            budget = f"{percent(craft.budget, 1)} of rows"
+            budget = f"{100 * craft.budget:.3g} % of rows"
             fixed = f"{craft.radius.split(' ')[0]}, {budget}" if kind == "radius" else craft.radius
             shared.setdefault(fixed, []).append(cell)
     return {fixed: cells for fixed, cells in shared.items() if len({_setting(cell, kind) for cell in cells}) > 1}

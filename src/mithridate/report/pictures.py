@@ -52,8 +52,8 @@ def rows(run: Run, craft: Craft, count: int) -> Rows | None:
         return None
     try:
         with safe_open(path, framework="numpy") as file:
-            names = set(file.keys())
-            found = {name: file.get_slice(name)[:count] for name in names if file.get_slice(name).get_shape()}
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            found = {name: each[: min(count, each.get_shape()[0])] for name, each in slices.items() if each.get_shape()}
     except (SafetensorError, OSError, TypeError, ValueError):
         return None
     top = _top(path.with_name("manifest.json"))
@@ -69,9 +69,12 @@ def rows(run: Run, craft: Craft, count: int) -> Rows | None:
 
 
 def amplification(inputs: Floats, base: Floats) -> int:
-    """The whole factor that makes the largest difference of a set just fill the range around middle grey."""
+    """The whole factor that makes the largest difference of a set fill the range around middle grey.
+
+    Middle grey lies between two codes of 8 bits, so 128 of them count as half: 32/255 is shown 4 times amplified.
+    """
     largest = float(np.abs(inputs - base).max(initial=0.0))
-    return max(1, int(0.5 / largest + 1e-6)) if largest > 0 else 1
+    return max(1, int(128 / 255 / largest + 1e-6)) if largest > 0 else 1
 
 
 def difference(changed: Floats, clean: Floats, factor: int) -> Floats:

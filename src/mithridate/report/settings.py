@@ -23,7 +23,7 @@ def groups(experiment: Mapping[str, Any]) -> list[Group]:
     single = {key: value for key, value in experiment.items() if not isinstance(value, dict | list) or not value}
     found = [Group(name="run", rows=tuple(_flat(single, "")))] if single else []
     nested = [(key, value) for key, value in experiment.items() if key not in single]
-    return found + [Group(name=key, rows=tuple(_flat(value, ""))) for key, value in nested]
+    return found + [Group(name=key, rows=tuple(_flat(value, key))) for key, value in nested]
 
 
 def _flat(value: Any, place: str) -> Iterator[tuple[str, str]]:

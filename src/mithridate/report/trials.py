@@ -18,6 +18,8 @@ _BARS = 4
 """Classes shown in a card; the rest are summed up."""
 _ROOM = 700_000
 """Bytes for pictures of targets."""
+_SQUARES = 6000
+"""Networks in the table of every network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +72,15 @@ class StripRow:
     trials: tuple[tuple[int, tuple[Strip, ...]], ...]
 
 
+def numbers(cell: Cell) -> list[int]:
+    """The trials of a combination, crafted or judged."""
+    return sorted({victim.trial for victim in cell.poisoned} | {craft.trial for craft in cell.crafts})
+
+
 def cards(run: Run, cell: Cell) -> list[Card]:
     """One card for each of the first trials of a combination."""
-    numbers = sorted({victim.trial for victim in cell.poisoned} | {craft.trial for craft in cell.crafts})
     found, used = [], 0
-    for number in numbers[:MOST]:
+    for number in numbers(cell)[:MOST]:
         target = _target(cell, number)
         craft = next((craft for craft in cell.crafts if craft.trial == number), None)
         picture = target_picture(run, craft, target) if used < _ROOM else None
@@ -116,12 +122,14 @@ def strips(run: Run, cell: Cell, number: int) -> tuple[Strip, ...]:
 
 
 def every_network(run: Run, found: Sequence[Cell]) -> list[StripRow]:
-    """The strips of every combination with results."""
-    rows = []
+    """The strips of every combination with results, as many as there is room for."""
+    rows: list[StripRow] = []
+    room = _SQUARES
     for cell in found:
-        numbers = sorted({victim.trial for victim in cell.poisoned})
-        if numbers:
-            rows.append(StripRow(cell=cell, trials=tuple((n, strips(run, cell, n)) for n in numbers)))
+        judged = sorted({victim.trial for victim in cell.poisoned})
+        room -= len(cell.poisoned) + len(cell.noise) + len(cell.clean)
+        if judged and (room >= 0 or not rows):
+            rows.append(StripRow(cell=cell, trials=tuple((n, strips(run, cell, n)) for n in judged)))
     return rows
 
 

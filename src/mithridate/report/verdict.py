@@ -39,7 +39,7 @@ class Verdict:
 
 LABELS: dict[Control, str] = {
     "attack": "Trained on poisoned data",
-    "noise": "Random noise of the same size instead",
+    "noise": "Trained with random noise of the same size",
     "clean": "Trained on clean data",
 }
 
@@ -137,7 +137,7 @@ def _standing_text(cell: Cell, standing: Standing) -> str:
         return "No clean network was judged, so nothing here says how often this happens without poison."
     most = f"a success rate of up to {percent(hit.high)} would still fit these numbers"
     if hit.mean == 0:
-        return f"The attack did not land in this run: no network was hit. With so few trials, {most}."
+        return f"The attack did not land in this run: no network was hit. With {plural(hit.trials, 'trial')}, {most}."
     return f"The attack did not land in this run: the networks were hit no more often than {without} ({most})."
 
 
@@ -172,9 +172,15 @@ def _effort(cell: Cell) -> str:
     if not cell.crafts:
         return text
     craft = cell.crafts[0]
-    share = f" ({percent(craft.budget, 1 if craft.budget < 0.1 else 0)} of the set)" if craft.budget else ""
-    within = f", each within {craft.radius}" if craft.radius else ""
-    return f"{text} The poisoner changed {plural(craft.rows, 'training row')}{share}{within}."
+    share = f" ({100 * craft.budget:.3g} % of the set allowed)" if craft.budget else ""
+    return f"{text} The poisoner changed {plural(craft.rows, 'training row')}{share}{_within(craft.radius)}."
+
+
+def _within(radius: str) -> str:
+    """The allowed change of one row, in words."""
+    if radius.startswith("linf "):
+        return f", no pixel by more than {radius.removeprefix('linf ')}"
+    return f", each within {radius}" if radius else ""
 
 
 def _cost(cell: Cell) -> str:

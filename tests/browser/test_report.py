@@ -1,0 +1,124 @@
+"""The report in a real browser: it opens without errors and without a network, on large and small screens."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mithridate.report import page
+from tests.report.fabricate import fabricate
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOSTILE = ("<script>alert(1)</script>", "a\"b' onerror=x", "bag", "sandal", "coat")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    scenarios = ((32 / 255, 0.04), (16 / 255, 0.04))
+    folder = tmp_path_factory.mktemp("report")
+    return page.write(fabricate(folder, classes=HOSTILE, scenarios=scenarios, defenses=("none", "epic 0.1")))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The report in a window of the given width and colour scheme; whatever went wrong fails the test."""
+    width, scheme = getattr(request, "param", (1280, "light"))
+    window = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    problems: list[str] = []
+    requests: list[str] = []
+    window.on("console", lambda message: problems.append(f"console: {message.text}"))
+    window.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    window.on("dialog", lambda dialog: (problems.append("a dialog"), dialog.dismiss()))
+    window.on("request", lambda each: requests.append(each.url))
+    window.goto(report.as_uri())
+    yield window
+    assert problems == []
+    assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
+    window.close()
+
+
+SCREENS = [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")]
+
+
+@pytest.mark.parametrize("opened", SCREENS, indirect=True, ids=lambda screen: f"{screen[0]}-{screen[1]}")
+def test_the_verdict_is_seen_and_nothing_overflows(opened: Any):
+    assert opened.locator(".sentence").is_visible()
+    assert "freshly trained networks" in opened.locator(".sentence").inner_text()
+    assert opened.locator(".sentence").bounding_box()["y"] < 800
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_every_picture_of_the_gallery_shows(opened: Any):
+    pictures = opened.locator("#poisons .wall img")
+    assert pictures.count() == (3 + 1) * 3 * 8
+    assert pictures.evaluate_all("all => all.every(each => each.complete && each.naturalWidth > 0)")
+    assert opened.locator("svg.plot").count() >= 8
+
+
+@pytest.mark.parametrize("opened", SCREENS[:2], indirect=True, ids=["light", "dark"])
+def test_text_stands_out_from_its_ground(opened: Any):
+    """Contrast of at least 4.5 to 1 (WCAG AA) for ink, muted text and the colours of the controls."""
+    ratio = """names => {
+      const probe = document.body.appendChild(document.createElement("p"));
+      const light = colour => {
+        probe.style.color = colour;
+        const parts = getComputedStyle(probe).color.match(/[0-9.]+/g).slice(0, 3).map(v => v / 255);
+        const linear = parts.map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+      };
+      const ground = light("var(--paper)");
+      return names.map(name => {
+        const [low, high] = [light(`var(--${name})`), ground].sort((a, b) => a - b);
+        return (high + 0.05) / (low + 0.05);
+      });
+    }"""
+    names = ["ink", "muted", "poison", "noise", "clean", "intended"]
+    found = dict(zip(names, opened.evaluate(ratio, names), strict=True))
+    assert {name: value for name, value in found.items() if value < 4.5} == {}
+
+
+def test_the_keyboard_reaches_the_skip_link_and_the_scroll_boxes(opened: Any):
+    opened.keyboard.press("Tab")
+    assert opened.evaluate("document.activeElement.className") == "skip"
+    opened.keyboard.press("Enter")
+    assert opened.evaluate("document.activeElement.id") == "verdict"
+    assert opened.locator(".scroll").evaluate_all("all => all.every(each => each.tabIndex === 0)")
+
+
+def test_the_command_can_be_copied_or_is_selected(opened: Any):
+    opened.locator("#copy").click()
+    opened.wait_for_function("document.getElementById('copy').textContent !== 'Copy'")
+
+
+def test_everything_is_unfolded_for_printing(opened: Any):
+    assert opened.locator("details:not([open])").count() > 0
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert opened.locator("details:not([open])").count() == 0
+    opened.emulate_media(media="print")
+    assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

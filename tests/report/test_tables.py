@@ -1,0 +1,111 @@
+"""Promises of the result table and of summary.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from scipy.stats import binomtest
+
+from mithridate.report import tables
+from mithridate.report.load import read
+from mithridate.store import Store
+from tests.report.fabricate import add_craft, add_victim, fabricate
+
+SHAPE = {
+    "attack": str,
+    "defense": str,
+    "victim": str,
+    "scenario": str,
+    "trials": int,
+    "victims": int,
+    "success": dict,
+    "base_rate": float,
+    "noise_control": float,
+    "clean_accuracy": dict,
+    "accuracy_without_poison": dict,
+    "seconds": float,
+    "peak_memory": int,
+    "eps": float,
+    "budget": float,
+}
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Path:
+    """Two trials of two victims: both hit in the first, none in the second; one clean training hits once."""
+    with Store(tmp_path, create=True) as store:
+        for trial in range(2):
+            add_craft(store, trial)
+            for run in range(2):
+                add_victim(store, "attack", trial, hit=trial == 0, run=run, clean_accuracy=0.8 + 0.1 * run)
+            add_victim(store, "clean", trial, hit=trial == 1, clean_accuracy=0.9)
+    return tmp_path
+
+
+def row(folder: Path) -> dict:
+    (only,) = tables.summary(read(folder))["rows"]
+    return only
+
+
+def test_rows_have_the_promised_shape(folder: Path):
+    written = json.loads(tables.write_summary(folder).read_text())
+    assert list(written) == ["rows"]
+    assert [each["defense"] for each in written["rows"]] == ["none", "epic 0.1"]
+    for each in written["rows"]:
+        assert {name: type(each[name]) for name in SHAPE} == SHAPE
+        for name in ("success", "clean_accuracy", "accuracy_without_poison"):
+            assert set(each[name]) == {"mean", "low", "high"}
+            assert each[name]["low"] <= each[name]["mean"] <= each[name]["high"]
+
+
+def test_victims_of_one_trial_are_no_independent_evidence(by_hand: Path):
+    found = row(by_hand)
+    assert (found["trials"], found["victims"]) == (2, 4)
+    interval = binomtest(1, 2).proportion_ci(method="wilson")  # each trial's victims agree: 4 count as 2
+    assert found["success"] == pytest.approx({"mean": 0.5, "low": interval.low, "high": interval.high})
+
+
+def test_a_control_that_was_not_run_is_null_and_not_zero(by_hand: Path):
+    found = row(by_hand)
+    assert found["noise_control"] is None
+    assert found["noise_interval"] is None
+    assert found["base_rate"] == 0.5
+
+
+def test_accuracies_are_means_over_trainings_with_students_t(by_hand: Path):
+    found = row(by_hand)
+    half = 3.182446 * 0.1 / 3**0.5 / 2  # t(0.975, 3 df) x the standard deviation of .8 .8 .9 .9 / sqrt(4)
+    assert found["clean_accuracy"] == pytest.approx({"mean": 0.85, "low": 0.85 - half, "high": 0.85 + half}, abs=1e-6)
+    assert found["accuracy_without_poison"] == {"mean": 0.9, "low": 0.9, "high": 0.9}  # one training, two trials
+
+
+def test_time_adds_up_and_memory_is_the_largest(by_hand: Path):
+    found = row(by_hand)
+    assert found["seconds"] == 2 * 12 + 4 * 20
+    assert found["peak_memory"] == 500_000_000
+
+
+def test_clean_victims_hold_for_every_scenario_but_only_their_defense(tmp_path: Path):
+    fabricate(tmp_path, scenarios=((0.1, 0.04), (0.05, 0.04)), defenses=("none", "mixup"), noise=False)
+    found = tables.cells(read(tmp_path))
+    assert len(found) == 4
+    assert all(len(cell.clean) == 4 * 2 for cell in found)
+    assert all(victim.defense == cell.defense for cell in found for victim in cell.clean)
+
+
+def test_combinations_without_results_are_no_rows_of_the_summary(tmp_path: Path):
+    with Store(tmp_path, create=True) as store:
+        add_craft(store, 0)
+        add_craft(store, 0, radius=0.05)
+        add_victim(store, "attack", 0, hit=True)
+    run = read(tmp_path)
+    assert len(tables.cells(run)) == 2
+    assert len(tables.summary(run)["rows"]) == 1
+
+
+def test_an_empty_run_has_an_empty_summary(tmp_path: Path):
+    with Store(tmp_path, create=True):
+        pass
+    assert json.loads(tables.write_summary(tmp_path).read_text()) == {"rows": []}
