@@ -44,7 +44,7 @@ def rate(by_trial: Sequence[Sequence[float]], *, confidence: float = 0.95) -> Es
     values = [value for group in groups for value in group]
     if not values:
         raise ConfigError("a rate needs at least one value")
-    if min(values) < 0 or max(values) > 1:
+    if not all(0 <= value <= 1 for value in values):  # so written, it refuses NaN too
         raise ConfigError(f"a rate's values must lie in [0, 1], but they range from {min(values)} to {max(values)}")
     mean = sum(values) / len(values)
     effective = len(values) / _design_effect(groups)

@@ -1,0 +1,146 @@
+"""Intervals: Wilson's against SciPy's, clustering by hand and by simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from mithridate.errors import ConfigError
+from mithridate.stats import mean_interval, rate, wilson
+
+
+def effective(by_trial: list[list[float]]) -> float:
+    """The number of victims that an interval was computed with, solved from its width."""
+    found = rate(by_trial)
+    low, high = 0.5, 1e6
+    for _ in range(200):
+        middle = math.sqrt(low * high)
+        interval = wilson(found.mean, middle)
+        low, high = (middle, high) if interval[1] - interval[0] > found.high - found.low else (low, middle)
+    return low
+
+
+class TestWilson:
+    @pytest.mark.parametrize("n", [1, 2, 3, 7, 20, 100, 999])
+    @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+    def test_equals_scipy_at_whole_n(self, n: int, confidence: float) -> None:
+        for hits in sorted({0, 1, n // 3, n - 1, n}):
+            expected = binomtest(hits, n).proportion_ci(confidence_level=confidence, method="wilson")
+            assert wilson(hits / n, n, confidence=confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+    def test_at_other_n_lies_between_its_neighbours(self) -> None:
+        for mean in (0.0, 0.25, 1.0):
+            fewer, between, more = wilson(mean, 8), wilson(mean, 8.5), wilson(mean, 9)
+            widths = [high - low for low, high in (fewer, between, more)]
+            assert widths[0] > widths[1] > widths[2]
+            assert (between[0] + between[1]) / 2 == pytest.approx(
+                ((fewer[0] + fewer[1]) / 2 + (more[0] + more[1]) / 2) / 2, abs=1e-3
+            )
+
+    def test_formula_is_continuous_with_scipy(self) -> None:
+        """The branch for other n, a hair from a whole one, agrees with SciPy there."""
+        for hits, n in ((0, 5), (2, 5), (5, 5), (13, 40)):
+            expected = binomtest(hits, n).proportion_ci(method="wilson")
+            assert wilson(hits / n, n + 1e-9) == pytest.approx((expected.low, expected.high), abs=1e-7)
+
+    def test_stays_within_zero_and_one(self) -> None:
+        for n in (0.5, 1.5, 10.2):
+            assert wilson(0.0, n)[0] == pytest.approx(0, abs=1e-12)
+            assert wilson(1.0, n)[1] == pytest.approx(1, abs=1e-12)
+            assert all(0 <= each <= 1 for mean in (0.0, 0.3, 1.0) for each in wilson(mean, n))
+
+
+class TestRate:
+    def test_of_one_victim_a_trial_is_plain_wilson(self) -> None:
+        found = rate([[1.0], [0.0], [1.0], [1.0]])
+        assert (found.low, found.high) == pytest.approx(wilson(0.75, 4))
+        assert (found.mean, found.trials, found.victims, found.hits) == (0.75, 4, 4, 3)
+
+    @pytest.mark.parametrize("value", [0.0, 1.0])
+    def test_of_equal_values_counts_trials_alone(self, value: float) -> None:
+        found = rate([[value] * 8] * 5)
+        assert (found.low, found.high) == pytest.approx(wilson(value, 5))
+
+    def test_of_a_single_trial_counts_it_once(self) -> None:
+        found = rate([[1.0, 0.0, 1.0, 1.0]])
+        assert (found.low, found.high) == pytest.approx(wilson(0.75, 1))
+
+    def test_of_victims_that_always_agree_counts_trials_alone(self) -> None:
+        assert effective([[1.0] * 4, [0.0] * 4, [1.0] * 4, [0.0] * 4, [1.0] * 4]) == pytest.approx(5, rel=1e-6)
+
+    def test_of_victims_that_disagree_as_much_within_trials_counts_victims(self) -> None:
+        assert effective([[1.0, 0.0, 1.0, 0.0]] * 6) == pytest.approx(24, rel=1e-6)
+
+    def test_by_hand(self) -> None:
+        """Three trials of two: [1,1], [0,0], [1,0]; ANOVA gives MSB 1/2, MSW 1/6, so icc 1/2 and n 6 / 1.5 = 4.
+
+        Means 1, 0, 1/2 about 1/2: SSB = 2 * (1/4 + 1/4) = 1, over 2 degrees of freedom; SSW = 1/2, over 3.
+        icc = (1/2 - 1/6) / (1/2 + 1/6) = 1/2.
+        """
+        found = rate([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+        assert (found.low, found.high) == pytest.approx(wilson(0.5, 4))
+
+    def test_lies_between_counting_trials_and_counting_victims(self) -> None:
+        draws = np.random.default_rng(0)
+        for _ in range(50):
+            trials = [
+                list(map(float, draws.random(int(draws.integers(1, 6))) < draws.random()))
+                for _ in range(int(draws.integers(2, 9)))
+            ]
+            found = rate(trials)
+            widest, narrowest = wilson(found.mean, found.trials), wilson(found.mean, found.victims)
+            width = found.high - found.low
+            assert widest[1] - widest[0] + 1e-9 >= width >= narrowest[1] - narrowest[0] - 1e-9
+
+    def test_ignores_the_order_of_trials_and_victims(self) -> None:
+        one, other = rate([[1.0, 0.0, 0.0], [1.0], [0.0, 1.0]]), rate([[1.0, 0.0], [0.0, 0.0, 1.0], [1.0]])
+        assert (one.mean, one.low, one.high) == pytest.approx((other.mean, other.low, other.high))
+
+    @pytest.mark.parametrize(("trials", "victims", "alike"), [(10, 4, 1.0), (10, 2, 4.0), (20, 8, 0.5), (40, 3, 100.0)])
+    def test_covers_the_truth_as_often_as_it_says(self, trials: int, victims: int, alike: float) -> None:
+        """Beta-binomial data: each trial has a rate of its own, drawn around the true one; ``alike`` sets how near."""
+        draws = np.random.default_rng(7)
+        truth, covered, runs = 0.4, 0, 1000
+        own = draws.beta(alike * truth, alike * (1 - truth), (runs, trials))
+        hits = draws.random((runs, trials, victims)) < own[:, :, None]
+        for run in hits:
+            found = rate([list(map(float, trial)) for trial in run])
+            covered += found.low <= truth <= found.high
+        assert covered / runs >= 0.93
+
+    def test_ignoring_the_clusters_would_cover_too_rarely(self) -> None:
+        """The test above can fail: plain Wilson over all victims does."""
+        draws = np.random.default_rng(7)
+        own = draws.beta(0.4, 0.6, (1000, 10))
+        means = (draws.random((1000, 10, 4)) < own[:, :, None]).mean((1, 2))
+        covered = np.mean([wilson(mean, 40)[0] <= 0.4 <= wilson(mean, 40)[1] for mean in means])
+        assert covered < 0.85
+
+    @pytest.mark.parametrize(
+        "wrong", [[], [[]], [[], []], [[1.5]], [[0.5], [-0.1]], [[float("nan")]], [[1.0, math.nan]]]
+    )
+    def test_refuses_what_is_no_rate(self, wrong: list[list[float]]) -> None:
+        with pytest.raises(ConfigError):
+            rate(wrong)
+
+    def test_leaves_trials_without_victims_out(self) -> None:
+        assert rate([[], [1.0], [0.0]]) == rate([[1.0], [0.0]])
+
+
+class TestMeanInterval:
+    def test_by_hand(self) -> None:
+        """1, 2, 3: mean 2, standard error 1/sqrt(3), t(2) at 97.5 % is 4.302653."""
+        found = mean_interval([1.0, 2.0, 3.0])
+        half = 4.3026527 / math.sqrt(3)
+        assert (found.low, found.mean, found.high) == pytest.approx((2 - half, 2, 2 + half), rel=1e-6)
+
+    def test_of_one_value_is_that_value(self) -> None:
+        found = mean_interval([0.7])
+        assert (found.low, found.mean, found.high, found.trials) == (0.7, 0.7, 0.7, 1)
+
+    def test_of_nothing_is_refused(self) -> None:
+        with pytest.raises(ConfigError):
+            mean_interval([])
