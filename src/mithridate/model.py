@@ -72,6 +72,31 @@ class Normalise(nn.Module):
         return (inputs - self.mean) / self.std
 
 
+class Stack(Classifier):
+    """Normalisation, a body and a last linear layer, one after the other: what every network in ``models/`` is."""
+
+    def __init__(self, space: Space, *, body: nn.Module, width: int) -> None:
+        """Put ``body``, from normalised inputs ``(N, *shape)`` to features ``(N, width)``, below a linear head."""
+        super().__init__()
+        self.normalise = Normalise(space)
+        self.body = body
+        self.last = nn.Linear(width, space.num_classes)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Penultimate features ``(N, width)`` of inputs ``(N, *shape)`` in natural units."""
+        found: Tensor = self.body(self.normalise(inputs))
+        return found
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits ``(N, num_classes)`` of features ``(N, width)``."""
+        logits: Tensor = self.last(features)
+        return logits
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Weight and bias of the last layer."""
+        return list(self.last.parameters())
+
+
 def image_shape(space: Space, who: str) -> tuple[int, int, int]:
     """Channels, height and width of a space of images. Raises :class:`ModelError` for other spaces."""
     if len(space.shape) != 3:
