@@ -40,7 +40,7 @@ def by_hand(tmp_path: Path) -> Path:
             add_craft(store, trial)
             for run in range(2):
                 add_victim(store, "attack", trial, hit=trial == 0, run=run, clean_accuracy=0.8 + 0.1 * run)
-            add_victim(store, "clean", trial, hit=trial == 1, clean_accuracy=0.9)
+            add_victim(store, "clean", trial, hit=trial == 1, clean_accuracy=0.9 - 0.01 * trial)
     return tmp_path
 
 
@@ -78,7 +78,8 @@ def test_accuracies_are_means_over_trainings_with_students_t(by_hand: Path):
     found = row(by_hand)
     half = 3.182446 * 0.1 / 3**0.5 / 2  # t(0.975, 3 df) x the standard deviation of .8 .8 .9 .9 / sqrt(4)
     assert found["clean_accuracy"] == pytest.approx({"mean": 0.85, "low": 0.85 - half, "high": 0.85 + half}, abs=1e-6)
-    assert found["accuracy_without_poison"] == {"mean": 0.9, "low": 0.9, "high": 0.9}  # one training, two trials
+    one = {"mean": 0.895, "low": 0.895, "high": 0.895}  # one training judged on two trials
+    assert found["accuracy_without_poison"] == pytest.approx(one)
 
 
 def test_time_adds_up_and_memory_is_the_largest(by_hand: Path):

@@ -65,9 +65,16 @@ def success(victims: Sequence[Victim]) -> Estimate | None:
 
 
 def accuracy(victims: Sequence[Victim]) -> Estimate | None:
-    """Mean clean accuracy, every training counted once; None where nothing was measured."""
-    values = {victim.training: victim.clean_accuracy for victim in victims if victim.clean_accuracy is not None}
-    return mean_interval(list(values.values())) if values else None
+    """Mean clean accuracy, None where nothing was measured.
+
+    Every training counts once: where it was judged on several trials (each without its own targets), by its mean.
+    """
+    trainings: dict[str, list[float]] = {}
+    for victim in victims:
+        if victim.clean_accuracy is not None:
+            trainings.setdefault(victim.training, []).append(victim.clean_accuracy)
+    means = [sum(values) / len(values) for values in trainings.values()]
+    return mean_interval(means) if means else None
 
 
 def by_trial(victims: Sequence[Victim]) -> list[list[float]]:
