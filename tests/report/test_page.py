@@ -174,3 +174,12 @@ def test_a_lost_poison_set_is_said(tmp_path: Path):
 def test_a_folder_without_a_run_is_refused(tmp_path: Path):
     with pytest.raises(StoreError, match="no run"):
         page.write(tmp_path)
+
+
+def test_variations_may_have_fewer_trials(tmp_path: Path):
+    fabricate(tmp_path, trials=2, runs=2, scenarios=((0.1, 0.04), (0.05, 0.04)))
+    with Store(tmp_path) as store:
+        store.describe(experiment=experiment(trials=3, runs=2, vary_trials=2))
+    found = text(tmp_path)
+    assert found.count("4 of 6 networks") == 1  # the base scenario lacks a trial, the variation lacks nothing
+    assert found.count("4 networks") == 1

@@ -89,8 +89,7 @@ def _portrait(run: Run, cell: Cell) -> dict[str, Any] | None:
 
 def _row(run: Run, cell: Cell) -> dict[str, Any]:
     """One row of the table; estimates are None where nothing was run."""
-    count, runs = (run.experiment.get(name) for name in ("trials", "runs"))
-    planned = count * runs if isinstance(count, int) and isinstance(runs, int) else None
+    planned = _planned(run, cell)
     return {
         "cell": cell,
         "success": tables.success(cell.poisoned),
@@ -102,6 +101,17 @@ def _row(run: Run, cell: Cell) -> dict[str, Any]:
         "seconds": tables.seconds(cell),
         "peak_memory": tables.peak_memory(cell),
     }
+
+
+def _planned(run: Run, cell: Cell) -> int | None:
+    """How many poisoned networks the experiment plans for a combination; None where it does not say."""
+    count, runs, varied = (run.experiment.get(name) for name in ("trials", "runs", "vary_trials"))
+    if not isinstance(count, int) or not isinstance(runs, int):
+        return None
+    base = not run.crafts or cell.scenario == run.crafts[0].scenario  # variations come after the base scenario
+    if not base and isinstance(varied, int) and varied > 0:
+        count = min(count, varied)
+    return count * runs
 
 
 def _many(cell: Cell | None) -> bool:

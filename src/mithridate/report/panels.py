@@ -56,7 +56,7 @@ def crafting(run: Run) -> list[Figure]:
         for name in _names([craft.trace for craft in crafts]):
             lines = [Line(values=craft.trace[name]) for craft in crafts if name in craft.trace][:_MOST_LINES]
             label = f"Line chart: {name} over the steps of crafting, {plural(len(lines), 'trial')}; {_range(lines)}"
-            title = "Matching loss" if name == "loss" else name.capitalize()
+            title = "Matching loss" if name == "loss" and "matching" in attack else name.capitalize()
             figure = figures.curves(f"c{len(drawn)}", lines, title=title, across="step", label=label, caption=where)
             drawn.append(replace(figure, main=k == 0))
     return drawn
@@ -76,7 +76,7 @@ def training(cell: Cell) -> list[Figure]:
             if name in victim.curve
         ]
         label = f"Line chart: {name} over the epochs of training, {plural(len(lines), 'network')}; {_range(lines)}"
-        title = "Training loss" if name == "loss" else name.capitalize()
+        title = f"Training {name}" if name in ("loss", "accuracy") else name.capitalize()
         drawn.append(figures.curves(f"t{k}", lines, title=title, across="epoch", label=label))
     return drawn
 
