@@ -36,7 +36,7 @@ class Outcome:
     metrics: Mapping[str, float]
     """``success`` (fraction of targets hit), ``clean_accuracy`` (of the test set), both in [0, 1], and ``seconds``."""
     targets: tuple[Mapping[str, Any], ...] = ()
-    """For each target: ``true``, ``wanted``, ``predicted``, ``probabilities`` and ``hit``."""
+    """For each target: ``true``, ``wanted``, ``predicted`` (None for a tie or NaN), ``probabilities``, ``hit``."""
     curve: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Training ``loss`` and ``accuracy`` after each epoch."""
 
@@ -96,12 +96,12 @@ def judge(model: Classifier, aims: Aims, test: Dataset) -> tuple[dict[str, float
     """What a trained network calls the attacker's inputs, and how good it is on the test set.
 
     Returns ``success`` (fraction of inputs called what was wanted) and ``clean_accuracy`` (fraction of test rows
-    called their label, the targets themselves left out), and a description of each input.
+    called their label, the targets themselves left out), and a description of each input, up to 16.
     """
     device = next(model.parameters()).device
     aims = aims.to(device)
-    probabilities = predictions(model, aims.seen()).softmax(1)
-    predicted = probabilities.argmax(1)
+    logits = predictions(model, aims.seen())
+    probabilities, predicted = logits.softmax(1).nan_to_num(0.0), called(logits)  # JSON knows no NaN
     hits = aims.hits(predicted)
     rest = test if aims.ids is None or aims.trigger is not None else _others(test, aims.ids)
     metrics = {"success": float(hits.float().mean()), "clean_accuracy": accuracy(model, rest.to(device))}
@@ -110,10 +110,19 @@ def judge(model: Classifier, aims: Aims, test: Dataset) -> tuple[dict[str, float
     return metrics, described
 
 
+def called(logits: Tensor) -> Tensor:
+    """The class of the one largest logit ``(N,)``; -1 where there is none: a tie for the first place, or NaN.
+
+    A network that cannot tell classes apart has not been led to the wanted one, though argmax might name it.
+    """
+    first, second = logits.topk(2, dim=1).values.unbind(1)
+    return torch.where(first > second, logits.argmax(1), -1)
+
+
 def accuracy(model: Classifier, data: Dataset) -> float:
     """Fraction of rows called their label, in [0, 1]."""
     parts = torch.split(torch.arange(len(data), device=data.device), 1024)
-    hits = sum(int((predictions(model, data.take(part)[0]).argmax(1) == data.labels[part]).sum()) for part in parts)
+    hits = sum(int((called(predictions(model, data.take(part)[0])) == data.labels[part]).sum()) for part in parts)
     return hits / max(len(data), 1)
 
 
@@ -172,7 +181,8 @@ def feature_map(
     """Where the first target lies among two classes, seen by the network: points in a plane, for the report.
 
     The first axis leads from the centre of the target's true class to that of the intended class; the second is the
-    direction of largest variance at right angles to it. Features are penultimate and unaugmented.
+    direction of largest variance at right angles to it. Features are penultimate and unaugmented. None where one of
+    the classes has no clean row left.
     """
     if aims.wanted is None or not len(aims):
         return None
@@ -184,6 +194,8 @@ def feature_map(
         "intended class": (data.labels == wanted) & ~is_poison,
         "poison": is_poison,
     }
+    if not (bool(groups["target class"].any()) and bool(groups["intended class"].any())):
+        return None
     picked = {name: mask.nonzero().flatten()[:limit] for name, mask in groups.items()}
     inputs = [data.take(index)[0] for index in picked.values()] + [aims.seen()[:1].to(data.device)]
     with torch.no_grad():
@@ -218,7 +230,7 @@ def _described(aims: Aims, k: int, probabilities: Tensor, predicted: Tensor, hit
         "id": None if aims.ids is None else int(aims.ids[k]),
         "true": int(aims.labels[k]),
         "wanted": None if aims.wanted is None else int(aims.wanted[k]),
-        "predicted": int(predicted),
+        "predicted": int(predicted) if int(predicted) >= 0 else None,
         "probabilities": [round(p, 5) for p in probabilities.tolist()],
         "hit": bool(hit),
     }
