@@ -19,6 +19,7 @@ Differences from the paper and its released code:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -32,7 +33,7 @@ from mithridate.attack import Attack
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError
 from mithridate.goal import Aims, Backdoor, GoalSpec, Misclassify
-from mithridate.learner import Learner, trained
+from mithridate.learner import Hook, Learner, trained
 from mithridate.model import Classifier
 from mithridate.ops.gradients import Backend, matched, parameter_gradient, trusted_backend
 from mithridate.ops.matching import OBJECTIVES, Loss, cosine
@@ -121,7 +122,7 @@ class GradientMatching(Attack):
         for restart in range(self.restarts):
             brewing = _Brewing(self, data, threat, rows, aims, surrogates, seed.child("restart", restart))
             poison, networks = brewing.run(surrogates_now, restart=restart, watch=watch)
-            score = self._score(networks, rows, poison, data, seed) if self.restarts > 1 else 0.0
+            score = brewing.score(networks, poison, seed.child("score")) if self.restarts > 1 else 0.0
             if score < lowest or best is None:
                 best, lowest = poison, score
         assert best is not None
@@ -164,22 +165,6 @@ class GradientMatching(Attack):
         norms = sum(_gradient_norms(each.model, candidates) for each in surrogates)
         assert isinstance(norms, Tensor)
         return candidates.ids[norms.topk(len(drawn)).indices].sort().values
-
-    def _score(self, networks: Sequence[_Surrogate], rows: Dataset, poison: Poison, data: Dataset, seed: Seed) -> float:
-        """The objective of a finished poison, averaged over fixed augmentation draws and networks."""
-        inputs, total = poison.rows.all_inputs(), 0.0
-        for surrogate in networks:
-            for draw in range(self.score_draws if self.augment else 1):
-                shown = self._shown(inputs, surrogate, rows.space, seed.child("score", draw).generator(data.device))
-                gradient = parameter_gradient(
-                    surrogate.model,
-                    shown,
-                    rows.labels,
-                    criterion=CRITERIA[self.criterion],
-                    micro_batch=self.micro_batch,
-                )
-                total += float(self._objective(surrogate)([g / len(rows) for g in gradient]))
-        return total / len(networks)
 
     def _shown(self, inputs: Tensor, surrogate: _Surrogate, space: Space, generator: torch.Generator) -> Tensor:
         """Inputs as a training step would show them to the network."""
@@ -249,6 +234,27 @@ class _Brewing:
         curves = {name: tuple(torch.stack(values).tolist()) for name, values in trace.items()}
         return Poison(rows=self._poisoned(change.data), trace=curves), surrogates
 
+    def score(self, surrogates: Sequence[_Surrogate], poison: Poison, seed: Seed) -> float:
+        """The objective of a finished poison, averaged over surrogates and the augmentation draws of ``seed``."""
+        attack, inputs, total = self.attack, poison.rows.all_inputs(), 0.0
+        draws = attack.score_draws if attack.augment else 1
+        for surrogate in surrogates:
+            constant = self._clean_part(surrogate)
+            for draw in range(draws):
+                shown = attack._shown(inputs, surrogate, self.rows.space, seed.child(draw).generator(self.data.device))
+                gradient = parameter_gradient(
+                    surrogate.model,
+                    shown,
+                    self.rows.labels,
+                    criterion=CRITERIA[attack.criterion],
+                    micro_batch=attack.micro_batch,
+                )
+                mean = [g / self._scale() for g in gradient]
+                if constant is not None:
+                    mean = [g + c for g, c in zip(mean, constant, strict=True)]
+                total += float(attack._objective(surrogate)(mean))
+        return total / (len(surrogates) * draws)
+
     def _slope(
         self,
         change: Tensor,
@@ -296,7 +302,9 @@ class _Brewing:
     def _start(self) -> Tensor:
         """Where the descent begins, in normalised pixels, inside the allowed set."""
         generator = self.seed.child("init").generator(self.data.device)
-        widest = self.threat.perturbation.noise(self.clean, self.rows.space, generator) - self.clean
+        low, high = self.rows.space.bounds
+        middle = torch.full_like(self.clean, (low + high) / 2 if math.isfinite(high - low) else 0.0)
+        widest = self.threat.perturbation.noise(middle, self.rows.space, generator) - middle  # cut short by no bound
         shape = self.clean.shape
         if self.attack.init == "zero":
             return torch.zeros_like(self.clean)
@@ -349,7 +357,7 @@ def _optimiser(kind: str, change: torch.nn.Parameter, step_size: float) -> torch
 
 def _decays(steps: int) -> list[int]:
     """Steps after which the step size falls: 93, 156 and 218 of 250, as the released code."""
-    return [int(steps // divisor) for divisor in (2.667, 1.6, 1.142)]
+    return [int(steps // divisor) for divisor in (2.667, 1.6, 1.142) if steps >= divisor]  # none before the first step
 
 
 def _channel_units(space: Space, inputs: Tensor) -> Tensor:
@@ -360,8 +368,8 @@ def _channel_units(space: Space, inputs: Tensor) -> Tensor:
 
 def _stops(stagger: str, count: int) -> list[float | None]:
     """The fraction of its epochs (or, for ``first``, the epoch) after which each surrogate stops; None for the end."""
-    if stagger == "full":
-        return [k / max(count - 1, 1) for k in range(count)]
+    if stagger == "full" and count > 1:
+        return [k / (count - 1) for k in range(count)]
     if stagger == "between":
         return [(k + 1) / (count + 1) for k in range(count)]
     if stagger == "first":
@@ -377,7 +385,7 @@ def _trained_until(
         return trained(learner, data, seed=seed, stage=stage, watch=watch).model
     if stop == 0.0:
         return learner.build(data.space, seed.child("weights")).to(data.device).eval()
-    for progress in learner.train(data, seed=seed):
+    for progress in learner.train(data, seed=seed, hooks=(Hook(),)):  # idle, but makes a cached learner train
         watch(Step(stage, progress.epoch, progress.epochs, {"accuracy": progress.accuracy}))
         until = -stop if stop < 0 else max(1, round(stop * progress.epochs))
         if progress.epoch >= until:
