@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from mithridate import campaign
 from mithridate.dataset import Dataset, Space
 from mithridate.learners.augment import Augmentation
 from mithridate.learners.sgd import SGD
 from mithridate.models.smallconvnet import SmallConvNet
 from mithridate.source import Split
+from tests.runs import carried_out, tiny
 
 torch.set_num_threads(1)
 
@@ -48,3 +52,12 @@ def learner() -> SGD:
         schedule="one-cycle",
         augmentation=Augmentation(shift=1.0),
     )
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the tiny experiment, with its report. Tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert not [ended for ended in carried_out(tiny(), folder) if ended.error]
+    campaign.finish(folder)
+    return folder

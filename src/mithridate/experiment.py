@@ -18,7 +18,7 @@ from mithridate.attack import problems as attack_problems
 from mithridate.dataset import Dataset
 from mithridate.defense import Defense, protect, stack_name
 from mithridate.errors import ConfigError, DataError, MithridateError, ProblemsError, nearest
-from mithridate.goal import Goal, Misclassify
+from mithridate.goal import Misclassify
 from mithridate.learner import Learner
 from mithridate.learners.cached import Cached
 from mithridate.peers import Setup, read_setups
@@ -571,12 +571,12 @@ def _disagreements(threat: ThreatModel, data: Split) -> list[str]:
     """Where the labels of the data are not those of a fixed trial: then the rows are not the ones meant."""
     assert isinstance(threat.goal, Misclassify)
     try:
-        goal: Goal = threat.goal.draw(data.train, data.test, Seed(0))
+        targets = data.test.rows(torch.tensor(threat.goal.ids))
         bases = data.train.rows(torch.tensor(threat.base_ids))
     except DataError as error:
         return [f"the set-ups name rows that this data lacks ({error}); they are made for full CIFAR-10"]
     found = []
-    if goal.judged.labels.tolist() != [threat.goal.target]:
+    if targets.labels.tolist() != [threat.goal.target]:
         found.append(f"target {threat.goal.ids[0]} has another label than the set-up says; is this CIFAR-10 in order?")
     if set(bases.labels.tolist()) != {threat.goal.intended}:
         found.append("base rows have other labels than the set-up says; is this CIFAR-10 in order?")

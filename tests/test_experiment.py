@@ -1,0 +1,321 @@
+"""An experiment's jobs: which there are, what decides each, and what one job does."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mithridate import poisonset
+from mithridate.errors import ConfigError, FormatError
+from mithridate.experiment import Experiment, Job, load, perform, problems, result_keys
+from mithridate.seeding import Seed
+from tests.runs import CPU, TINY, results, tiny
+
+
+def keys(experiment: Experiment, *kinds: str) -> set[str]:
+    return {job.key for job in experiment.jobs() if not kinds or job.kind in kinds}
+
+
+def rows(folder: Path, control: str) -> list[dict[str, Any]]:
+    return [row for row in results(folder).values() if row.get("control") == control]
+
+
+class TestJobs:
+    def test_are_the_grid(self) -> None:
+        jobs = tiny(vary={"budget": ["1 %"]}).jobs()
+        counts = {
+            kind: sum(job.kind == kind for job in jobs) for kind in ("surrogate", "clean", "craft", "attack", "noise")
+        }
+        assert counts == {"surrogate": 1, "clean": 1, "craft": 4, "attack": 8, "noise": 4}
+        assert len({job.key for job in jobs}) == len(jobs)
+
+    def test_come_after_what_they_need(self) -> None:
+        seen: set[str] = set()
+        for job in tiny(vary={"budget": ["1 %"]}, ensemble=2).jobs():
+            assert set(job.needs) <= seen
+            seen.add(job.key)
+        assert all(job.needs for job in tiny().jobs() if job.kind not in ("surrogate", "clean"))
+
+    def test_of_variations_can_be_fewer(self) -> None:
+        jobs = tiny(vary={"budget": ["1 %", "2 %"]}, trials=3, vary_trials=1).jobs()
+        assert [(job.scenario, job.trial) for job in jobs if job.kind == "craft"] == [
+            (0, 0), (0, 1), (0, 2), (1, 0), (2, 0),
+        ]  # fmt: skip
+
+    def test_without_controls_and_with_surrogates_of_their_own(self) -> None:
+        jobs = tiny(controls={"clean": 0, "noise": 0}, share_surrogates=False, first_trial=7).jobs()
+        assert {job.kind for job in jobs} == {"craft", "attack"}
+        assert {job.trial for job in jobs} == {7, 8}
+
+    def test_of_the_largest_grid_allowed_are_listed_in_bounded_time(self) -> None:
+        started = time.monotonic()
+        assert len(tiny(trials=500, runs=8).jobs()) == 500 * 10 + 2
+        assert time.monotonic() - started < 20
+        with pytest.raises(ConfigError, match="at most 100000 can be run together"):
+            tiny(trials=25_000)
+
+
+BASE = tiny()
+POISONED = ("craft", "attack", "noise")
+EVERYTHING = ("surrogate", "clean", "craft", "attack", "noise")
+
+
+class TestKey:
+    @pytest.mark.parametrize(
+        ("changes", "kinds"),
+        [
+            ({"seed": 1}, EVERYTHING),
+            ({"data": {**TINY["data"], "train_rows": 121}}, EVERYTHING),
+            ({"threat": {**TINY["threat"], "budget": "6 %"}}, POISONED),
+            ({"threat": {**TINY["threat"], "perturbation": {"name": "linf", "radius": "32/255"}}}, POISONED),
+            ({"threat": {**TINY["threat"], "origin": "random-subset"}}, POISONED),
+            ({"attacks": [{"name": "gradient-matching", "steps": 3, "restarts": 1}]}, POISONED),
+            ({"victims": [{**TINY["victims"][0], "epochs": 3}]}, EVERYTHING),
+            ({"victims": [{**TINY["victims"][0], "model": {"name": "mlp", "hidden": [9]}}]}, EVERYTHING),
+            ({"ensemble": 2}, POISONED),
+            ({"surrogates": [{"model": {"name": "linear"}, "augmentation": None}]}, ("surrogate", *POISONED)),
+        ],
+    )
+    def test_changes_with_what_decides_the_result(self, changes: dict[str, Any], kinds: tuple[str, ...]) -> None:
+        changed = tiny(**changes)
+        assert not keys(BASE, *kinds) & keys(changed, *kinds)
+        others = tuple(kind for kind in EVERYTHING if kind not in kinds)
+        if others:
+            assert keys(BASE, *others) <= keys(changed, *others)
+
+    def test_of_a_goal_changes_the_clean_victims_too(self) -> None:
+        changed = tiny(threat={**TINY["threat"], "goal": {"name": "misclassify", "target": 1}})
+        assert not keys(BASE, "clean", "craft", "attack", "noise") & keys(changed)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"trials": 3},
+            {"runs": 3},
+            {"controls": {"clean": 2, "noise": 2}},
+            {"notes": ["chosen on other trials"], "about": "words"},
+            {"name": "another"},
+            {"vary": {"budget": ["1 %"]}},
+            {"attacks": [{"name": "gradient-matching", "steps": 2, "restarts": 1}, {"name": "gradient-matching"}]},
+        ],
+    )
+    def test_stays_where_only_more_or_other_words_are_asked_for(self, changes: dict[str, Any]) -> None:
+        assert keys(BASE) <= keys(tiny(**changes))
+
+    def test_of_each_row_of_a_clean_victim_outlives_more_trials(self) -> None:
+        def row_keys(experiment: Experiment) -> set[str]:
+            return {key for job in experiment.jobs() for key in result_keys(experiment, job)}
+
+        assert row_keys(BASE) <= row_keys(tiny(trials=5))
+
+    def test_is_the_same_for_the_same_variation_wherever_it_stands(self) -> None:
+        one, other = tiny(vary={"budget": ["1 %", "2 %"]}), tiny(vary={"budget": [0.02]})
+        assert keys(other) <= keys(one)
+
+
+class TestNames:
+    def test_of_scenarios_attacks_and_victims_are_different(self) -> None:
+        experiment = tiny(
+            vary={"origin": ["random-subset"], "budget": ["1 %"]},
+            attacks=[{"name": "gradient-matching"}, {"name": "gradient-matching", "augment": False}],
+            victims=[{"model": {"name": "mlp", "hidden": [width]}, "augmentation": None} for width in (8, 9)],
+        )
+        for names in (experiment.scenario_names(), experiment.attack_names(), experiment.victim_names()):
+            assert len(set(names)) == len(names) > 1, names
+
+    def test_that_no_folder_can_have_are_refused(self) -> None:
+        for name in ("", ".", "..", "a/b", "a\\b", "a\0b", "x" * 101, "a\nb"):
+            with pytest.raises(ConfigError, match="name must be fit for a folder"):
+                tiny(name=name)
+
+
+class TestControls:
+    def test_judge_clean_victims_on_the_targets_of_every_trial(self, finished: Path) -> None:
+        """The base rate is that of the very targets the poisoned victims are judged on."""
+        attacked = {row["trial"]: row["targets"][0] for row in rows(finished, "attack")}
+        clean = {row["trial"]: row["targets"][0] for row in rows(finished, "clean")}
+        assert set(clean) == set(attacked) == {0, 1}
+        assert attacked[0]["id"] != attacked[1]["id"]
+        for trial, target in clean.items():
+            assert (target["id"], target["true"], target["wanted"]) == tuple(
+                attacked[trial][name] for name in ("id", "true", "wanted")
+            )
+
+    def test_train_clean_victims_on_clean_data(self, finished: Path) -> None:
+        experiment, data = tiny(), load(tiny().data)
+        model = experiment.victims[0].fit(data.train, seed=Seed(0).child("clean victim", 0)).model
+        row = rows(finished, "clean")[0]
+        test = data.test.without(torch.tensor([row["targets"][0]["id"]]))
+        with torch.no_grad():
+            expected = (model(test.all_inputs()).argmax(1) == test.labels).float().mean()
+        assert row["clean_accuracy"] == pytest.approx(float(expected))
+
+    def test_noise_is_on_the_same_rows_within_the_radius_and_no_poison(
+        self, finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        from mithridate import experiment as module
+
+        seen = []
+        real = module.noise_control
+
+        def watched(*args: Any, **more: Any) -> Any:
+            seen.append(real(*args, **more))
+            return seen[-1]
+
+        monkeypatch.setattr(module, "noise_control", watched)
+        job = next(job for job in tiny().jobs() if job.kind == "noise")
+        (row,) = perform(tiny(), job, folder=finished, device=CPU)
+        poison = poisonset.read(finished / "poisons" / job.needs[0])
+        noise = seen[0].rows
+        assert poison.base is not None
+        assert torch.equal(noise.ids, poison.poison.rows.ids)
+        change = (noise.all_inputs() - poison.base.all_inputs()).abs().flatten(1)
+        assert float(change.max()) <= 64 / 255 + 1e-6
+        assert (
+            float(change.mean()) > float((poison.poison.rows.all_inputs() - poison.base.all_inputs()).abs().mean()) / 2
+        )
+        assert not torch.equal(noise.inputs, poison.poison.rows.inputs)
+        stored = results(finished)[row.key]
+        assert stored["targets"] == row.row["targets"], "the same job gives the same result again"
+
+
+def copied(finished: Path, tmp_path: Path, job: Job) -> Path:
+    """A poison set of the finished run, to be tampered with."""
+    folder = tmp_path / "poisons" / job.needs[0]
+    folder.mkdir(parents=True)
+    for file in (finished / "poisons" / job.needs[0]).iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+class TestVictim:
+    job = next(job for job in BASE.jobs() if job.kind == "attack")
+
+    def test_is_trained_on_the_poison_as_exported(self, finished: Path, tmp_path: Path) -> None:
+        """Another poison in the same folder, properly signed, gives another victim; the same one gives the same."""
+        folder = copied(finished, tmp_path, self.job)
+        (same,) = perform(BASE, self.job, folder=tmp_path, device=CPU)
+        stored = results(finished)[same.key]
+        assert (same.row["curve"], same.row["targets"]) == (stored["curve"], stored["targets"])
+        found = poisonset.read(folder)
+        inputs = found.poison.rows.inputs.clone().fill_(16)
+        poisonset.write(
+            folder,
+            poison=replace(found.poison, rows=replace(found.poison.rows, inputs=inputs)),
+            base=found.base,
+            aims=found.aims,
+            details={},
+            data_digest=found.manifest["base_data_sha256"],
+        )
+        (other,) = perform(BASE, self.job, folder=tmp_path, device=CPU)
+        assert other.row["curve"] != same.row["curve"]
+
+    @pytest.mark.parametrize("file", ["poison.safetensors", "manifest.json"])
+    def test_refuses_a_poison_that_was_tampered_with(self, file: str, finished: Path, tmp_path: Path) -> None:
+        folder = copied(finished, tmp_path, self.job)
+        content = bytearray((folder / file).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / file).write_bytes(content)
+        with pytest.raises(FormatError):
+            perform(BASE, self.job, folder=tmp_path, device=CPU)
+
+    def test_of_a_zero_budget_is_trained_and_judged_all_the_same(self, tmp_path: Path) -> None:
+        experiment = tiny(threat={"budget": 0}, trials=1, runs=1)
+        made = {
+            result.row.get("control", result.kind): result.row
+            for job in experiment.jobs()
+            for result in perform(experiment, job, folder=tmp_path, device=CPU)
+        }
+        assert made["craft"]["rows"] == 0
+        assert set(made) == {"surrogate", "clean", "craft", "attack", "noise"}
+        assert made["attack"]["clean_accuracy"] >= 0
+
+
+def numbered(path: Path) -> Path:
+    """Forty training rows whose label is their number modulo two, and ten test rows likewise."""
+    draws = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 40), ("test", 10)):
+        arrays[f"x_{part}"] = draws.integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
+        arrays[f"y_{part}"] = np.arange(count) % 2
+    np.savez(path, **arrays)
+    return path
+
+
+def setup(**changes: Any) -> Mapping[str, Any]:
+    return {"target class": 1, "target index": 3, "base class": 0, "base indices": [4, 10, 6], **changes}
+
+
+class TestSetups:
+    def described(self, tmp_path: Path, *setups: Mapping[str, Any], **changes: Any) -> Experiment:
+        (tmp_path / "setups.json").write_text(json.dumps(setups))
+        data = {"name": "arrays", "path": str(numbered(tmp_path / "data.npz"))}
+        settings = {
+            "data": data,
+            "setups": str(tmp_path / "setups.json"),
+            "trials": len(setups),
+            "threat": {"budget": 0.1},
+        }
+        return tiny(**{**settings, **changes})
+
+    def test_draw_exactly_the_named_rows(self, tmp_path: Path) -> None:
+        other = {"target class": 0, "target index": 8, "base class": 1, "base indices": [1, 3]}
+        experiment = self.described(tmp_path, setup(), other)
+        assert problems(experiment) == []
+        for number, (ids, target, true, wanted) in enumerate([([4, 6, 10], 3, 1, 0), ([1, 3], 8, 0, 1)]):
+            job = next(job for job in experiment.jobs() if job.kind == "craft" and job.trial == number)
+            for need in experiment.jobs()[:1]:
+                perform(experiment, need, folder=tmp_path, device=CPU)
+            perform(experiment, job, folder=tmp_path, device=CPU)
+            found = poisonset.read(tmp_path / "poisons" / job.key)
+            assert sorted(found.poison.rows.ids.tolist()) == ids
+            assert found.aims.ids is not None
+            assert found.aims.wanted is not None
+            assert (found.aims.ids.tolist(), found.aims.labels.tolist(), found.aims.wanted.tolist()) == (
+                [target], [true], [wanted],
+            )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("wrong", "sentence"),
+        [
+            (setup(**{"target index": 4}), "target 4 has another label than the set-up says"),
+            (setup(**{"base indices": [4, 5]}), "base rows have other labels than the set-up says"),
+            (setup(**{"base indices": [4, 400]}), "the set-ups name rows that this data lacks"),
+            (setup(**{"target index": 99}), "the set-ups name rows that this data lacks"),
+            (setup(**{"base indices": [0, 2, 4, 6, 8]}), "5 base ids are fixed, but a budget of 0.1 pays for 4"),
+            (
+                setup(**{"base class": 1}),
+                "setups: set-up 0 in 'setups.json' needs a base class other than the target's",
+            ),
+            ({"target class": 1}, "setups: set-up 0 in 'setups.json' lacks 'target index'"),
+        ],
+    )
+    def test_refuse_data_that_is_not_meant(self, wrong: Mapping[str, Any], sentence: str, tmp_path: Path) -> None:
+        found = problems(self.described(tmp_path, wrong))
+        assert any(sentence in each for each in found), found
+
+    def test_are_as_many_as_there_are(self, tmp_path: Path) -> None:
+        (found,) = problems(self.described(tmp_path, setup(), trials=2))
+        assert found == "setups: trial 1 was asked for, but there are 1 set-ups (0..0)"
+
+    def test_decide_the_keys_by_their_content(self, tmp_path: Path) -> None:
+        for name in ("a", "b", "c"):
+            (tmp_path / name).mkdir()
+        one = self.described(tmp_path / "a", setup())
+        same = self.described(tmp_path / "b", setup())
+        other = self.described(tmp_path / "c", setup(**{"target index": 5}))
+        assert keys(one) == keys(same)
+        assert not keys(one, "clean", "craft", "attack", "noise") & keys(other)
+
+    def test_of_the_benchmark_are_bundled(self) -> None:
+        experiment = tiny(setups="benchmark-scratch", trials=100)
+        trial = experiment.trial(Job(kind="craft", trial=99))
+        assert len(trial.threat.base_ids) == 500
