@@ -16,8 +16,8 @@ from mithridate.model import Architecture
 from mithridate.models.convnet import ConvNet
 from mithridate.models.linear import Linear
 from mithridate.models.mlp import MLP
-from mithridate.models.mobilenet import MobileNetV2
-from mithridate.models.resnet import ResNet18
+from mithridate.models.mobilenet import InvertedResidual, MobileNetV2
+from mithridate.models.resnet import BasicBlock, ResNet18
 from mithridate.models.smallconvnet import SmallConvNet
 from mithridate.models.vgg import VGG11
 from mithridate.registry import KINDS, kind
@@ -197,6 +197,25 @@ def test_settings_and_networks_pickle(architecture):
     model = built(architecture, GREY).eval()
     again = pickle.loads(pickle.dumps(model))
     assert torch.equal(again(batch(GREY)), model(batch(GREY)))
+
+
+def test_shortcuts_carry_the_input_past_a_silent_block():
+    inputs = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    residual, inverted = BasicBlock(4, 4, stride=1).eval(), InvertedResidual(4, 4, expansion=6, stride=1).eval()
+    torch.nn.init.zeros_(residual.residual[-1].weight)
+    torch.nn.init.zeros_(inverted.block[-1].weight)
+    assert torch.equal(residual(inputs), inputs.relu())
+    assert torch.equal(inverted(inputs), inputs)
+
+
+def test_resnet_starts_from_kaiming_fan_out_and_not_from_silent_blocks():
+    body = built(ResNet18(width=16), CIFAR).body
+    for layer in body.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            fan_out = layer.out_channels * layer.kernel_size[0] ** 2
+            assert float(layer.weight.detach().std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            assert bool((layer.weight == 1).all())
 
 
 def test_networks_without_shortcuts_start_slowly():

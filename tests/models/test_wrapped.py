@@ -210,7 +210,7 @@ def test_a_module_that_catches_exceptions_is_cut_all_the_same():
 
 
 def test_threads_do_not_stop_each_other():
-    """One thread waits inside the module while another asks for features of other inputs."""
+    """One thread waits inside the module, its hook set, while another uses the same head."""
     inside, go_on, found = threading.Event(), threading.Event(), {}
 
     class Waiting(nn.Module):
@@ -227,11 +227,12 @@ def test_threads_do_not_stop_each_other():
     model = wrap(Waiting().eval())
     slow = threading.Thread(target=lambda: found.update(slow=model.features(torch.ones(2, 5))))
     slow.start()
-    inside.wait(10)
-    found["fast"] = model.features(torch.zeros(3, 5))
+    assert inside.wait(10)
+    found["fast"], found["logits"] = model.features(torch.zeros(3, 5)), model(torch.zeros(3, 5))
     go_on.set()
     slow.join()
     assert torch.equal(found["fast"], torch.zeros(3, 5))
+    assert torch.equal(found["logits"], model.head(torch.zeros(3, 5)))
     assert torch.equal(found["slow"], torch.ones(2, 5))
 
 

