@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -48,6 +49,9 @@ def main() -> None:
     """Run the command line; a mistake of the user's ends in a sentence and exit code 1, never in a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # class names need not be in the terminal's alphabet
+    sys.path.append(
+        str(Path.cwd())
+    )  # so that  factory: my_module:network  finds the user's module; last, shadowing none
     try:
         app()
     except MithridateError as error:
