@@ -164,9 +164,8 @@ def _object(cls: type, value: Any, where: str, problems: list[str]) -> Any:
             problems.append(f"{dot}{key}: there is no such setting: {nearest(str(key), known)}")
             continue
         settings[key] = _parsed(hints[key], each, f"{dot}{key}", problems)
-    for name, field in known.items():
-        if name not in value and field.default is MISSING and field.default_factory is MISSING:
-            problems.append(f"{dot}{name}: this setting is needed")
+    needed = _needed(cls)
+    problems += [f"{dot}{name}: this setting is needed" for name in known if name in needed and name not in value]
     problems += [f"{where or 'experiment'}: {each}" for each in _complaints(cls, settings)]
     return _BROKEN if len(problems) > before else cls(**settings)
 
@@ -178,9 +177,10 @@ def _complaints(cls: type, settings: Mapping[str, Any]) -> list[str]:
     the class asked again, until it has nothing more to say.
     """
     settings, found = {name: value for name, value in settings.items() if value is not _BROKEN}, []
+    needed = _needed(cls)
     while (refusal := _refusal(cls, settings)) is not None:
         found.append(refusal)
-        others = [{name: value for name, value in settings.items() if name != each} for each in settings]
+        others = [_without(settings, name) for name in settings if name not in needed]
         mended = [other for other in others if _refusal(cls, other) != refusal]
         if not mended or any(_refusal(cls, other) is None for other in mended):
             break
@@ -190,8 +190,7 @@ def _complaints(cls: type, settings: Mapping[str, Any]) -> list[str]:
 
 def _refusal(cls: type, settings: Mapping[str, Any]) -> str | None:
     """Why a class refuses these settings; None where it does not, or where a setting it needs could not be read."""
-    needed = (field.name for field in fields(cls) if field.init and field.default is field.default_factory is MISSING)
-    absent = {name: _BROKEN for name in needed if name not in settings}
+    absent = {name: _BROKEN for name in _needed(cls) if name not in settings}
     try:
         cls(**settings, **absent)
     except MithridateError as error:
@@ -200,6 +199,15 @@ def _refusal(cls: type, settings: Mapping[str, Any]) -> str | None:
         if not absent:  # else the class looked at what could not be read
             raise
     return None
+
+
+def _needed(cls: type) -> set[str]:
+    """Names of the settings without a default."""
+    return {field.name for field in fields(cls) if field.init and field.default is field.default_factory is MISSING}
+
+
+def _without(settings: Mapping[str, Any], left_out: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != left_out}
 
 
 def _leaf(hint: Any, value: Any, where: str, problems: list[str]) -> Any:

@@ -418,6 +418,26 @@ class TestEnsembles:
         assert together.trace["loss"][0] == pytest.approx(sum(alone) / 3, abs=1e-4)
         assert together.trace["loss"][-1] < together.trace["loss"][0]
 
+    def test_a_step_follows_the_mean_of_the_slopes(self):
+        attack = GradientMatching(
+            steps=1, restarts=1, optimiser="momentum", init="zero", augment=False, step_size=1.0, backend="double"
+        )
+        real = replace(DATA, inputs=DATA.all_inputs(), space=replace(DATA.space, levels=None))
+        poison = crafted(attack, surrogates=(NET, replace(NET, model=Linear())), data=real)
+        clean, known = real.rows(poison.rows.ids), aims()
+        leaf = clean.inputs.clone().requires_grad_(True)
+        values = []
+        for k, learner in enumerate((NET, replace(NET, model=Linear()))):
+            model = learner.fit(real, seed=Seed(1).child("surrogates").child(k)).model
+            target = gradient(model, known.seen(), known.wanted)
+            values.append(OBJECTIVES["similarity"](gradient(model, leaf, clean.labels, create_graph=True), target))
+        slope = torch.autograd.grad(sum(values) / 2, leaf)[0]
+        found = poison.rows.inputs - clean.inputs
+        expected = (-slope * 0.2**2).clamp(-16 / 255, 16 / 255)  # a step and a slope in normalised pixels of 0.2
+        inside = (clean.inputs > 0.1) & (clean.inputs < 0.9)
+        assert float(expected.abs().max()) > 1e-4
+        assert torch.allclose(found[inside], expected[inside], rtol=1e-3, atol=2e-7)
+
     def test_equal_learners_train_different_networks(self):
         one, two = surrogate(number=0), surrogate(number=1)
         assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))

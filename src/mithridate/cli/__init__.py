@@ -51,7 +51,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # class names need not be in the terminal's alphabet
     sys.path.append(
         str(Path.cwd())
-    )  # so that  factory: my_module:network  finds the user's module; last, shadowing none
+    )  # last, so that the user's own factories are found and shadow nothing
     try:
         app()
     except MithridateError as error:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from mithridate.dataset import Dataset
+    from mithridate.poisonset import PoisonSet
 
 
 def export(
@@ -31,21 +35,18 @@ def export(
         settings = store.meta().get("experiment", {})
     kept = folder / row["folder"]
     found = poisonset.read(kept, triggers=registry.triggers())  # refuses damage before anything is written
-    _copied(kept, to)
-    typer.echo(f"Poison set of trial {row['trial']} ({row['attack']}; {row['scenario']}): {to}")
-    if full:
-        typer.echo(f"Whole poisoned training set: {_write_full(settings, found, to, full)}")
-
-
-def _copied(kept: Path, to: Path) -> None:
-    """Copy a poison set, whole or not at all."""
+    poisoned = _poisoned(settings, found) if full else None
+    to.mkdir(parents=True)
     try:
-        to.mkdir(parents=True)
         for file in kept.iterdir():
             shutil.copyfile(file, to / file.name)
-    except OSError:
-        shutil.rmtree(to, ignore_errors=True)
+        whole = _write_full(poisoned, to, full) if poisoned is not None and full else None
+    except BaseException:
+        shutil.rmtree(to, ignore_errors=True)  # whole or not at all
         raise
+    typer.echo(f"Poison set of trial {row['trial']} ({row['attack']}; {row['scenario']}): {to}")
+    if whole:
+        typer.echo(f"Whole poisoned training set: {whole}")
 
 
 def _chosen(rows: list[dict[str, Any]], wanted: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -64,10 +65,9 @@ def _chosen(rows: list[dict[str, Any]], wanted: dict[str, Any], folder: Path) ->
     return fitting[0]
 
 
-def _write_full(settings: dict[str, Any], found: Any, to: Path, full: str) -> Path:
-    """The clean training set with the poison in it, as Parquet or as a folder of images."""
+def _poisoned(settings: dict[str, Any], found: PoisonSet) -> Dataset:
+    """The training set of a run with the poison in it."""
     from mithridate.config import parse
-    from mithridate.datasets import export as writers
     from mithridate.errors import DataError
     from mithridate.source import Source
 
@@ -76,7 +76,13 @@ def _write_full(settings: dict[str, Any], found: Any, to: Path, full: str) -> Pa
         raise DataError(
             "the training data have changed since this poison was crafted; restore them to export the whole set"
         )
-    poisoned = found.poison.apply(train)
+    return found.poison.apply(train)
+
+
+def _write_full(poisoned: Dataset, to: Path, full: str) -> Path:
+    """A training set as Parquet or as a folder of images."""
+    from mithridate.datasets import export as writers
+
     if full == "parquet":
         path = to / "train.parquet"
         writers.write_parquet(poisoned, path)
