@@ -62,6 +62,8 @@ class MissingExtraError(MithridateError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an unknown-name sentence: the nearest right name, then all that are allowed."""
     allowed = sorted(known)
-    close = get_close_matches(name.lower(), [each.lower() for each in allowed], n=1)
+    names = [each.lower() for each in allowed]
+    close = [each for each in names if len(name) > 2 and each.startswith(name.lower())]
+    close = close or get_close_matches(name.lower(), names, n=1)
     guess = f"did you mean '{next(a for a in allowed if a.lower() == close[0])}'? " if close else ""
     return f"{guess}allowed: {', '.join(allowed)}"

@@ -49,9 +49,7 @@ def main() -> None:
     """Run the command line; a mistake of the user's ends in a sentence and exit code 1, never in a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # class names need not be in the terminal's alphabet
-    sys.path.append(
-        str(Path.cwd())
-    )  # last, so that the user's own factories are found and shadow nothing
+    sys.path.append(str(Path.cwd()))  # last, so that the user's own factories are found and shadow nothing
     try:
         app()
     except MithridateError as error:

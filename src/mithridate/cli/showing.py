@@ -10,8 +10,10 @@ import typer
 
 def _complete() -> list[str]:
     from mithridate import config, registry
+    from mithridate.learners.recipes import RECIPES
 
-    return [name for noun in registry.PLURALS.values() for name in registry.places(noun)] + list(config.presets())
+    kinds = [name for noun in registry.PLURALS.values() for name in registry.places(noun)]
+    return [*kinds, *RECIPES, *config.presets()]
 
 
 def show(
