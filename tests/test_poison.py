@@ -17,7 +17,7 @@ bounds = st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)])
 def clean_and_changed(space, codes, fractions):
     """Rows on levels, and the same rows moved to ``fractions`` of the range."""
     low, high = space.bounds
-    stored = torch.tensor(codes, dtype=torch.uint8)[:, None] % space.levels
+    stored = (torch.tensor(codes)[:, None] % space.levels).to(torch.uint8)
     clean = Dataset.of(stored, torch.zeros(len(codes)), space=space)
     return clean, replace(clean, inputs=(low + (high - low) * torch.tensor(fractions))[:, None].float())
 

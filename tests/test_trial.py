@@ -233,8 +233,13 @@ class TestTrial:
             assert trained_on.ids[differs].tolist() == picked.tolist()
             assert trained_on.inputs.dtype == torch.uint8
 
-    def test_outcomes_are_what_an_own_judgement_finds(self, learner):
-        trial = self.trial(learner, victims=2)
+    @pytest.mark.parametrize(
+        "spec", [Misclassify(), Backdoor(trigger=CornerMark(), known=7), Degrade(known=0.3)], ids=lambda spec: spec.name
+    )
+    def test_outcomes_are_what_an_own_judgement_finds(self, learner, spec):
+        """On the rows that are judged, not on those the attacker knows."""
+        threat = ThreatModel(goal=spec, budget=0.1, perturbation=Linf(radius=16 / 255))
+        trial = self.trial(learner, victims=2, threat=threat)
         goal = trial.goal(self.data)
         outcomes = trial.run(self.data)
         poison = noise_control(
@@ -328,6 +333,11 @@ class TestFeatureMap:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert self.drawn(learner, Poison(rows=rows)) is None
+
+    def test_a_diverged_network_leaves_no_map_and_no_crash(self, learner):
+        aims = Misclassify(target=0, intended=1).draw(self.data, stripes(30, seed=2), Seed(0)).judged
+        model = replace(learner, lr=1e30).fit(self.data, seed=Seed(0)).model
+        assert feature_map(model, self.data, aims=aims, poison_ids=torch.zeros(0, dtype=torch.int64)) is None
 
     def test_without_a_wish_there_is_no_map(self, learner):
         aims = Degrade().draw(self.data, stripes(30, seed=2), Seed(0)).judged

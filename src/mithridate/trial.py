@@ -182,7 +182,7 @@ def feature_map(
 
     The first axis leads from the centre of the target's true class to that of the intended class; the second is the
     direction of largest variance at right angles to it. Features are penultimate and unaugmented. None where one of
-    the classes has no clean row left.
+    the classes has no clean row left, or features are not finite.
     """
     if aims.wanted is None or not len(aims):
         return None
@@ -200,6 +200,8 @@ def feature_map(
     inputs = [data.take(index)[0] for index in picked.values()] + [aims.seen()[:1].to(data.device)]
     with torch.no_grad():
         features = model.features(torch.cat(inputs).to(device)).float().cpu()
+    if not bool(torch.isfinite(features).all()):
+        return None
     names = [name for name, index in picked.items() for _ in range(len(index))] + ["target"]
     points = _plane(features, [name == "target class" for name in names], [name == "intended class" for name in names])
     rounded = [[round(x, 4), round(y, 4)] for x, y in points.tolist()]
