@@ -253,7 +253,6 @@ def test_check_raises_with_every_problem() -> None:
     campaign.check(tiny())
 
 
-@pytest.mark.xfail(reason="trial.feature_map cannot draw features that are not finite")
 def test_diverging_training_is_a_miss_and_no_failure(tmp_path: Path) -> None:
     """A learning rate that is far too large gives networks of NaN."""
     surrogate = {**TINY["victims"][0]}

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from mithridate import experiment as experiment_module
 from mithridate import poisonset
+from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError, FormatError
 from mithridate.experiment import Experiment, Job, load, perform, problems, result_keys
 from mithridate.seeding import Seed
@@ -159,32 +161,30 @@ class TestControls:
         assert row["clean_accuracy"] == pytest.approx(float(expected))
 
     def test_noise_is_on_the_same_rows_within_the_radius_and_no_poison(
-        self, finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, finished: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from mithridate import experiment as module
-
-        seen = []
-        real = module.noise_control
+        drawn: list[Dataset] = []
+        real = experiment_module.noise_control
 
         def watched(*args: Any, **more: Any) -> Any:
-            seen.append(real(*args, **more))
-            return seen[-1]
+            found = real(*args, **more)
+            drawn.append(found.rows)
+            return found
 
-        monkeypatch.setattr(module, "noise_control", watched)
-        job = next(job for job in tiny().jobs() if job.kind == "noise")
-        (row,) = perform(tiny(), job, folder=finished, device=CPU)
-        poison = poisonset.read(finished / "poisons" / job.needs[0])
-        noise = seen[0].rows
+        monkeypatch.setattr(experiment_module, "noise_control", watched)
+        experiment = tiny(controls={"clean": 0, "noise": 2})
+        jobs = [job for job in experiment.jobs() if job.kind == "noise" and job.trial == 0]
+        rows = [perform(experiment, job, folder=finished, device=CPU)[0] for job in jobs]
+        poison = poisonset.read(finished / "poisons" / jobs[0].needs[0])
         assert poison.base is not None
-        assert torch.equal(noise.ids, poison.poison.rows.ids)
-        change = (noise.all_inputs() - poison.base.all_inputs()).abs().flatten(1)
-        assert float(change.max()) <= 64 / 255 + 1e-6
-        assert (
-            float(change.mean()) > float((poison.poison.rows.all_inputs() - poison.base.all_inputs()).abs().mean()) / 2
-        )
-        assert not torch.equal(noise.inputs, poison.poison.rows.inputs)
-        stored = results(finished)[row.key]
-        assert stored["targets"] == row.row["targets"], "the same job gives the same result again"
+        for noise in drawn:
+            assert torch.equal(noise.ids, poison.poison.rows.ids)
+            change = (noise.all_inputs() - poison.base.all_inputs()).abs()
+            assert float(change.max()) <= 64 / 255 + 1e-6
+            assert float(change.max()) > 48 / 255, "the noise does not use its radius"
+            assert not torch.equal(noise.inputs, poison.poison.rows.inputs)
+        assert not torch.equal(drawn[0].inputs, drawn[1].inputs), "each noise victim has noise of its own"
+        assert results(finished)[rows[0].key]["targets"] == rows[0].row["targets"], "the same job, the same result"
 
 
 def copied(finished: Path, tmp_path: Path, job: Job) -> Path:
