@@ -71,17 +71,23 @@ class TestRate:
     def test_of_victims_that_always_agree_counts_trials_alone(self) -> None:
         assert effective([[1.0] * 4, [0.0] * 4, [1.0] * 4, [0.0] * 4, [1.0] * 4]) == pytest.approx(5, rel=1e-6)
 
-    def test_of_victims_that_disagree_as_much_within_trials_counts_victims(self) -> None:
-        assert effective([[1.0, 0.0, 1.0, 0.0]] * 6) == pytest.approx(24, rel=1e-6)
+    def test_of_victims_that_disagree_as_much_within_trials_counts_victims_less_what_few_trials_cost(self) -> None:
+        """24 victims in 6 trials, no correlation: Student's t at 97.5 % is 2.068658 (23) and 2.570582 (5)."""
+        assert effective([[1.0, 0.0, 1.0, 0.0]] * 6) == pytest.approx(24 * (2.068658 / 2.570582) ** 2, rel=1e-5)
 
     def test_by_hand(self) -> None:
-        """Three trials of two: [1,1], [0,0], [1,0]; ANOVA gives MSB 1/2, MSW 1/6, so icc 1/2 and n 6 / 1.5 = 4.
+        """Four times the trials [1,1], [0,0], [1,0]: K = 12, n = 24, mean 1/2.
 
-        Means 1, 0, 1/2 about 1/2: SSB = 2 * (1/4 + 1/4) = 1, over 2 degrees of freedom; SSW = 1/2, over 3.
-        icc = (1/2 - 1/6) / (1/2 + 1/6) = 1/2.
+        SSB = 2 * 8 * 1/4 = 4 over 11 degrees of freedom, SSW = 4 * 1/2 = 2 over 12; icc = (4/11 - 1/6) / (4/11 + 1/6)
+        = 13/35, so the design effect is 48/35 and n over it 17.5; t is 2.068658 (23) and 2.200985 (11).
         """
-        found = rate([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
-        assert (found.low, found.high) == pytest.approx(wilson(0.5, 4))
+        found = rate([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]] * 4)
+        expected = wilson(0.5, 17.5 * (2.068658 / 2.200985) ** 2)
+        assert (found.low, found.high) == pytest.approx(expected, rel=1e-5)
+
+    def test_of_few_trials_never_counts_fewer_than_there_are(self) -> None:
+        found = rate([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])  # 4 by the design effect, 1.4 by the correction
+        assert (found.low, found.high) == pytest.approx(wilson(0.5, 3))
 
     def test_lies_between_counting_trials_and_counting_victims(self) -> None:
         draws = np.random.default_rng(0)
