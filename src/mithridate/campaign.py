@@ -63,6 +63,7 @@ def begin(experiment: Experiment, folder: Path, *, command: str, environment: di
     store = Store(folder, create=True)
     try:
         _check_same(store.meta(), experiment, folder)
+        earlier = store.meta().get("environments", [])
         store.describe(
             method=METHOD,
             data_digest=data_digest(experiment.data),
@@ -71,7 +72,9 @@ def begin(experiment: Experiment, folder: Path, *, command: str, environment: di
             command=command,
             classes=list(load(experiment.data).train.space.classes),
             jobs=len(experiment.jobs()),
-            notes=list(experiment.notes),
+            keys=[key for job in experiment.jobs() for key in result_keys(experiment, job)],
+            notes=[*experiment.notes, *_machines(earlier, environment)],
+            environments=[*earlier, *([] if environment in earlier else [environment])],
         )
         write_atomically(folder / "experiment.json", _json(plain(experiment)))
     except BaseException:
@@ -115,6 +118,15 @@ def finish(folder: Path) -> Path:
 def _perform(experiment: Experiment, folder: Path, device: str, job: Job, watch: Watch) -> list[Result]:
     """One job, as workers call it."""
     return perform(experiment, job, folder=folder, device=torch.device(device), watch=watch)
+
+
+def _machines(earlier: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
+    """A note for the reader where a run was computed under different conditions."""
+    others = [each for each in earlier if each != now]
+    if not others:
+        return []
+    changed = sorted({key for each in others for key in now if each.get(key) != now[key]})
+    return [f"This run was computed in several environments, which differ in: {', '.join(changed)}."]
 
 
 def _identity(settings: dict[str, Any]) -> dict[str, Any]:

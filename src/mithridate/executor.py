@@ -6,7 +6,6 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mithridate.errors import MithridateError
 from mithridate.experiment import Job, Result

@@ -140,8 +140,17 @@ class Experiment:
 
     def scenarios(self) -> list[ThreatModel]:
         """The base threat model, then each variation of it."""
-        varied = [_varied(self.threat, place, value) for place, values in self.vary.items() for value in values]
-        return list(dict.fromkeys([self.threat, *varied]))
+        return list(self._named_scenarios())
+
+    def _named_scenarios(self) -> dict[ThreatModel, str]:
+        """Each scenario and its name, which depends on the base and the variation alone, never on other variations."""
+        named = {self.threat: scenario_name(self.threat)}
+        for place, values in self.vary.items():
+            for value in values:
+                threat = _varied(self.threat, place, value)
+                hidden = "" if place in ("budget", "perturbation.radius") else f" ({place}={value})"
+                named.setdefault(threat, scenario_name(threat) + hidden)
+        return named
 
     def attack_names(self) -> list[str]:
         """A name for each attack, for tables."""
@@ -153,8 +162,7 @@ class Experiment:
 
     def scenario_names(self) -> list[str]:
         """A name for each scenario, for tables."""
-        scenarios = self.scenarios()
-        return distinct(scenarios, [scenario_name(threat) for threat in scenarios])
+        return list(self._named_scenarios().values())
 
     def numbers(self, scenario: int = 0) -> range:
         """The numbers of the trials of a scenario."""
@@ -177,20 +185,26 @@ class Experiment:
         )
 
     def jobs(self) -> list[Job]:
-        """All jobs, those that matter first: surrogates, a clean victim, then trial by trial, base scenario first."""
+        """All jobs, those that matter first: surrogates, a clean victim, then trial by trial, base scenario first.
+
+        The other clean victims come one after each trial, so that an early stop has both sides.
+        """
         firsts = [self._job("surrogate", run=k) for k in range(len(self.crew()) if self._shares() else 0)]
         bouts = list(itertools.product(range(len(self.victims)), range(len(self.defenses))))
         clean = [
-            self._job("clean", victim=v, defense=d, run=run) for run in range(self.controls.clean) for v, d in bouts
+            [self._job("clean", victim=v, defense=d, run=run) for v, d in bouts] for run in range(self.controls.clean)
         ]
         trials = [
-            job
+            [
+                job
+                for attack in range(len(self.attacks))
+                for job in self._trial_jobs(scenario, number, attack, bouts, needs=firsts)
+            ]
             for scenario in range(len(self.scenarios()))
             for number in self.numbers(scenario)
-            for attack in range(len(self.attacks))
-            for job in self._trial_jobs(scenario, number, attack, bouts, needs=firsts)
         ]
-        return [*firsts, *clean, *trials]
+        turns = itertools.zip_longest(clean, trials, fillvalue=())
+        return [*firsts, *(job for turn in turns for part in turn for job in part)]
 
     def _trial_jobs(
         self, scenario: int, number: int, attack: int, bouts: Sequence[tuple[int, int]], *, needs: Sequence[Job]
@@ -337,7 +351,7 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
         data.train,
         threat=trial.threat,
         aims=goal.known,
-        surrogates=_cached_crew(experiment, folder) if experiment.share_surrogates else trial.surrogates,
+        surrogates=_cached_crew(experiment, folder),
         seed=trial.seed.child("craft"),
         watch=watch,
     )
@@ -382,6 +396,7 @@ def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: 
         **_victim_row(experiment, job),
         **metrics,
         "targets": list(targets),
+        "judged": len(aims),
         "curve": {name: list(values) for name, values in curve.items()},
         "seconds": seconds,
         "training": job.key,
@@ -410,6 +425,7 @@ def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
             "scenario": None,
             "trial": number,
             "targets": list(targets),
+            "judged": len(goal.judged),
             "curve": {name: list(values) for name, values in curve.items()},
             "seconds": seconds,
             "training": job.key,
@@ -468,9 +484,14 @@ def _moved(data: Split, device: torch.device) -> Split:
 
 
 def _cached_crew(experiment: Experiment, folder: Path) -> list[Learner]:
-    """The surrogate learners, each trained once for all trials."""
+    """The surrogate learners, each trained once for all trials, or once for each."""
+    base = Seed(experiment.seed)
     return [
-        Cached(learner=learner, folder=folder / "networks", pinned=Seed(experiment.seed).child("surrogate", k))
+        Cached(
+            learner=learner,
+            folder=folder / "networks",
+            pinned=base.child("surrogate", k) if experiment.share_surrogates else None,
+        )
         for k, learner in enumerate(experiment.crew())
     ]
 

@@ -35,8 +35,9 @@ def rate(by_trial: Sequence[Sequence[float]], *, confidence: float = 0.95) -> Es
     ``by_trial`` holds, for each trial, the success of each of its victims. Victims of one trial share target and
     poison and are no independent evidence, so the interval is Wilson's at the *effective* number of victims: n over
     the design effect ``1 + (m - 1) * icc`` (Kish 1965), with the intraclass correlation from a one-way analysis of
-    variance. Where the correlation cannot be seen (every value equal, or a single trial) it is taken as 1, so the
-    number of trials alone counts. The effective number lies between the number of trials and of victims.
+    variance, corrected for few trials by the squared ratio of Student's quantiles at n - 1 and K - 1 degrees of
+    freedom (Korn & Graubard 1998). Where the correlation cannot be seen (every value equal, or a single trial) it is
+    taken as 1, so the number of trials alone counts. The effective number lies between that of trials and of victims.
 
     Raises :class:`ConfigError` where there are no values, or values outside [0, 1].
     """
@@ -47,7 +48,7 @@ def rate(by_trial: Sequence[Sequence[float]], *, confidence: float = 0.95) -> Es
     if not all(0 <= value <= 1 for value in values):  # so written, it refuses NaN too
         raise ConfigError(f"a rate's values must lie in [0, 1], but they range from {min(values)} to {max(values)}")
     mean = sum(values) / len(values)
-    effective = len(values) / _design_effect(groups)
+    effective = _effective(groups, confidence)
     low, high = wilson(mean, effective, confidence=confidence)
     return Estimate(mean=mean, low=low, high=high, trials=len(groups), victims=len(values))
 
@@ -80,6 +81,16 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Estim
     spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
     half = float(t.ppf(0.5 + confidence / 2, n - 1)) * spread
     return Estimate(mean=mean, low=mean - half, high=mean + half, trials=n, victims=n)
+
+
+def _effective(groups: Sequence[Sequence[float]], confidence: float) -> float:
+    """How many independent victims the clustered ones are worth, from the number of trials to that of victims."""
+    n, trials = sum(len(group) for group in groups), len(groups)
+    if trials in (1, n):
+        return float(trials)
+    tail = (1 - confidence) / 2
+    shrink = (float(t.ppf(tail, n - 1)) / float(t.ppf(tail, trials - 1))) ** 2
+    return max(float(trials), n / _design_effect(groups) * shrink)
 
 
 def _design_effect(groups: Sequence[Sequence[float]]) -> float:

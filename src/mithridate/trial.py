@@ -160,7 +160,21 @@ def rows_problems(threat: ThreatModel, data: Split, *, seed: Seed) -> list[str]:
         threat.pick(data.train, goal.known, seed.child("craft").child("pick"))
     except MithridateError as error:
         return [str(error)]
-    return []
+    return _empty_threats(threat, data)
+
+
+def _empty_threats(threat: ThreatModel, data: Split) -> list[str]:
+    """Why this threat model lets the attacker do nothing at all; empty where it lets it."""
+    space, found = data.train.space, []
+    if threat.count(data.train) == 0:
+        found.append(f"budget of {threat.budget:g} pays for no row of {len(data.train)}: nothing would be poisoned")
+    radius = getattr(threat.perturbation, "radius", None)
+    step = (space.bounds[1] - space.bounds[0]) / (space.levels - 1) if space.levels else 0.0
+    if threat.perturbation.name == "linf" and radius is not None and radius < step * (1 - 1e-6):
+        found.append(
+            f"perturbation.radius of {radius:g} is less than one of the {space.levels} levels of stored values"
+        )
+    return found
 
 
 @contextmanager

@@ -727,3 +727,23 @@ def test_clean_gradients_are_one_direction_for_all_steps():
     sign_one, sign_three = moved(one)[inside].sign(), moved(three)[inside]
     assert float((sign_three == 9 * sign_one).float().mean()) > 0.95  # 0.06 * 0.2 * 255 = 3.06 levels a step
     assert three.trace["loss"][0] == three.trace["loss"][2]
+
+
+def test_a_restart_without_a_score_never_beats_one_with(monkeypatch, split, learner):
+    """A diverged surrogate scores nan, which no comparison beats."""
+    scores = iter([float("nan"), 0.5, 0.1])
+    made: list = []
+    run = gradient_matching._Brewing.run
+
+    def remembered(self, *args, **kwargs):
+        found = run(self, *args, **kwargs)
+        made.append(found[0])
+        return found
+
+    monkeypatch.setattr(gradient_matching._Brewing, "run", remembered)
+    monkeypatch.setattr(gradient_matching._Brewing, "score", lambda *_: next(scores))
+    attack = GradientMatching(steps=1, restarts=3)
+    threat = ThreatModel(budget=0.1)
+    aims = threat.goal.draw(split.train, split.test, Seed(0)).known
+    found = attack.craft(split.train, threat, aims=aims, surrogates=[learner], seed=Seed(0))
+    assert found is made[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from mithridate.learner import Hook, predictions
 from mithridate.learners.cached import Cached
 from mithridate.learners.sgd import SGD
+from mithridate.model import Architecture, Classifier
 from mithridate.models.smallconvnet import SmallConvNet
 from mithridate.seeding import Seed
 from tests.conftest import stripes
@@ -168,3 +169,39 @@ def test_build_and_augment_are_those_of_the_learner_inside(tmp_path):
     shown = DATA.all_inputs()
     found = [each.augment(shown, space=DATA.space, generator=Seed(1).generator()) for each in (cached, SMALL)]
     assert torch.equal(*found)
+
+
+class Tied(Classifier):
+    """Two names for one tensor, as language models have."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(12, 12)
+        self.again = torch.nn.Linear(12, 12)
+        self.again.weight = self.first.weight
+        self.last = torch.nn.Linear(12, 3)
+
+    def features(self, inputs):
+        return self.again(self.first(inputs.mean((1, 2))).relu())
+
+    def head(self, features):
+        return self.last(features)
+
+    def head_parameters(self):
+        return list(self.last.parameters())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiedNet(Architecture):
+    name = "tied"
+
+    def build(self, space):
+        return Tied()
+
+
+def test_networks_with_tied_weights_are_kept_too(tmp_path, trainings):
+    cached = Cached(learner=replace(SMALL, model=TiedNet()), folder=tmp_path)
+    first, again = cached.fit(DATA, seed=Seed(1)), cached.fit(DATA, seed=Seed(1))
+    assert len(trainings) == 1
+    assert same(first, again)
+    assert again.model.again.weight is again.model.first.weight

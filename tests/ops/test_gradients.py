@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from mithridate.ops import gradients
 from mithridate.ops.gradients import matched, mixed_partial, parameter_gradient, parameters_of, trusted_backend
 from mithridate.ops.matching import OBJECTIVES, cosine, similarity
 
@@ -152,3 +155,30 @@ def test_frozen_parameters_take_no_part():
     target = target_gradient(net)
     found = matched(net, x, y, objective=lambda g: similarity(g, target), criterion=cross_entropy, scale=1)
     assert len(found.parameters) == len(target)
+
+
+def test_many_parts_keep_no_gates_between_the_passes(monkeypatch):
+    """With micro-batches, what is held at once does not grow with the number of rows."""
+    held, most = [0], [0]
+
+    class Counting(gradients.Recorded):
+        def __exit__(self, *error):
+            held[0] += 1
+            most[0] = max(most[0], held[0])
+            weakref.finalize(self.gates[0], lambda: held.__setitem__(0, held[0] - 1))
+            return super().__exit__(*error)
+
+    monkeypatch.setattr(gradients, "Recorded", Counting)
+    net, (x, y) = network(torch.float32), rows(12, torch.float32)
+    target = target_gradient(net, torch.float32)
+    matched(
+        net,
+        x,
+        y,
+        objective=lambda g: similarity(g, target),
+        criterion=cross_entropy,
+        scale=1,
+        micro_batch=2,
+        backend="gated",
+    )
+    assert most[0] <= 2

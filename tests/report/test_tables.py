@@ -78,8 +78,8 @@ def test_accuracies_are_means_over_trainings_with_students_t(by_hand: Path):
     found = row(by_hand)
     half = 3.182446 * 0.1 / 3**0.5 / 2  # t(0.975, 3 df) x the standard deviation of .8 .8 .9 .9 / sqrt(4)
     assert found["clean_accuracy"] == pytest.approx({"mean": 0.85, "low": 0.85 - half, "high": 0.85 + half}, abs=1e-6)
-    one = {"mean": 0.895, "low": 0.895, "high": 0.895}  # one training judged on two trials
-    assert found["accuracy_without_poison"] == pytest.approx(one)
+    one = found["accuracy_without_poison"]  # one training judged on two trials: its spread is not known
+    assert one == {"mean": pytest.approx(0.895), "low": None, "high": None}
 
 
 def test_time_adds_up_and_memory_is_the_largest(by_hand: Path):
@@ -110,3 +110,27 @@ def test_an_empty_run_has_an_empty_summary(tmp_path: Path):
     with Store(tmp_path, create=True):
         pass
     assert json.loads(tables.write_summary(tmp_path).read_text()) == {"rows": []}
+
+
+def test_controls_count_on_the_targets_of_the_attack_and_on_no_others(tmp_path: Path):
+    """Clean networks are judged on every trial's target; an attack tried on two of six is compared on those two."""
+    with Store(tmp_path, create=True) as store:
+        for trial in range(6):
+            if trial < 2:
+                add_craft(store, trial)
+                add_victim(store, "attack", trial, hit=True)
+            add_victim(store, "noise", trial, hit=trial >= 2)
+            add_victim(store, "clean", trial, hit=trial >= 2)
+    found = row(tmp_path)
+    assert (found["base_rate"], found["base_rate_interval"]["trials"]) == (0.0, 2)
+    assert (found["noise_control"], found["noise_interval"]["trials"]) == (0.0, 2)
+
+
+def test_rows_that_are_no_longer_asked_for_are_left_out(tmp_path: Path):
+    with Store(tmp_path, create=True) as store:
+        for trial in range(4):
+            add_craft(store, trial)
+            add_victim(store, "attack", trial, hit=True)
+        kept = [each["key"] for each in store.rows() if each["trial"] < 2]
+        store.describe(keys=kept)
+    assert row(tmp_path)["trials"] == 2

@@ -45,7 +45,7 @@ def test_speaks_of_targets_where_their_classes_differ(folder: Path):
     found = of(folder)
     assert found.sentence == (
         "9 of 12 freshly trained networks called their target what the poisoner wanted; "
-        "0 of 8 when trained on clean data."
+        "the 2 networks trained on clean data did so 0 of 8 times."
     )
     assert "epic 0.1: 3 of 12 networks hit" in " ".join(found.details)
 
@@ -55,6 +55,12 @@ def test_counts_targets_where_networks_have_several(tmp_path: Path):
     one_trial(tmp_path, 0, 2, targets=targets, success=0.25)
     assert "2 freshly trained networks" in of(tmp_path).sentence
     assert "for 2 of 8 targets" in of(tmp_path).sentence
+
+
+def test_counts_all_targets_where_only_a_few_are_described(tmp_path: Path):
+    targets = [{"id": k, "true": 0, "wanted": 1, "predicted": 1, "hit": True} for k in range(16)]
+    one_trial(tmp_path, 0, 2, targets=targets, success=0.5, judged=200)
+    assert "for 200 of 400 targets" in of(tmp_path).sentence
 
 
 def test_says_that_an_attack_landed_only_where_the_intervals_are_apart(tmp_path: Path):

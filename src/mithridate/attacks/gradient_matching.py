@@ -13,8 +13,12 @@ Differences from the paper and its released code:
 4. The surrogate is in evaluation mode throughout, dropout included (the released code leaves dropout on).
 5. In an ensemble the objectives are averaged and the step size is not divided by the number of networks, which for
    signed steps only slows crafting down.
-6. ``select="gradient-norm"`` picks the rows with the largest gradient under the surrogate instead of random ones, as
-   Sleeper Agent does (Souri et al. 2022, https://arxiv.org/abs/2106.08970). Off by default.
+6. With ``full_data`` the clean rows' share of the mean gradient is taken once and without augmentation; the released
+   code passes over the augmented training set at every step.
+7. With ``retrain_every`` each restart is compared on the surrogates it was crafted with last.
+8. ``select="gradient-norm"`` picks the rows with the largest gradient in the surrogate's (linear) head instead of
+   random ones, as Sleeper Agent does over all parameters (Souri et al. 2022, https://arxiv.org/abs/2106.08970). Off
+   by default.
 """
 
 from __future__ import annotations
@@ -85,7 +89,7 @@ class GradientMatching(Attack):
     """Train the surrogates again on the current poison after every so many steps; 0 for never (paper)."""
     score_draws: int = 8
     """Fixed augmentation draws on which restarts are compared."""
-    micro_batch: int = 128
+    micro_batch: int = 256
     """Rows differentiated at once; decides memory, never the result (but for float rounding)."""
     backend: Backend = "auto"
     """How the mixed derivative is computed: ``double`` backward, ``gated`` difference (twice as fast on CPUs,
@@ -124,7 +128,7 @@ class GradientMatching(Attack):
             poison, networks = brewing.run(surrogates_now, restart=restart, watch=watch)
             score = brewing.score(networks, poison, seed.child("score")) if self.restarts > 1 else 0.0
             if score < lowest or best is None:
-                best, lowest = poison, score
+                best, lowest = poison, float("inf") if math.isnan(score) else score
         assert best is not None
         return best
 

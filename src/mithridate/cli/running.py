@@ -42,9 +42,11 @@ def run(
     from mithridate.cli.terminal import console
     from mithridate.executors.local import Local
     from mithridate.executors.processes import Processes
+    from mithridate.learners.precision import resolved
 
     signal.signal(signal.SIGTERM, _interrupt)
     where = runtime.device(device)
+    environment = {**runtime.describe(where), "auto precision": resolved("auto", where)}
     experiment = read_experiment(what, changes=changes or [], trials=trials)
     campaign.check(experiment)
     folder = out or Path("runs") / experiment.name
@@ -54,7 +56,7 @@ def run(
         count = workers or runtime.cores()
         executor = Processes(count) if count > 1 else executor
     command = shlex.join(["mithridate", *sys.argv[1:]])
-    with campaign.begin(experiment, folder, command=command, environment=runtime.describe(where)) as store:
+    with campaign.begin(experiment, folder, command=command, environment=environment) as store:
         failed, stopped = _work(experiment, store, executor, where)
         plan = campaign.plan(experiment, store)
     done = f"{len(plan.jobs) - len(plan.left)} of {len(plan.jobs)} jobs are done and kept"

@@ -90,7 +90,8 @@ class Cached(Learner):
 
 def _keep(progress: Progress, path: Path) -> None:
     """Write a finished network so that it is complete or absent."""
-    state = {name: value.contiguous() for name, value in progress.model.state_dict().items()}
+    # copies, because tied weights share memory, which the file format refuses
+    state = {name: value.contiguous().clone() for name, value in progress.model.state_dict().items()}
     facts = {key: getattr(progress, key) for key in ("epoch", "epochs", "loss", "accuracy")}
     facts["weights"] = fingerprint(state)
     path.parent.mkdir(parents=True, exist_ok=True)

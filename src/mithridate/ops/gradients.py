@@ -179,17 +179,31 @@ class _Gated:
         self._model, self._parameters, self._criterion = model, parameters, criterion
         self._y = y
         self._leaf = x.detach().requires_grad_(True)
-        with Recorded() as recorded:
-            loss = criterion(functional_call(model, parameters, (self._leaf,)), y)
-        self._gates = recorded.gates
-        *self.gradient, self._slope = torch.autograd.grad(loss, [*parameters.values(), self._leaf])
+        self._kept: tuple[list[Tensor], Tensor] | None = None
+        if alone:
+            gates, (*self.gradient, slope) = self._first_pass([*parameters.values(), self._leaf])
+            self._kept = (gates, slope)
+        else:  # gates are as large as activations: kept for one part, recorded again for each of many
+            self.gradient = list(parameter_gradient(model, x, y, criterion=criterion, micro_batch=len(x)))
 
     def mixed(self, direction: Sequence[Tensor]) -> Tensor:
         """The mixed partial in ``direction``."""
+        gates, before = self._kept or self._first_slope()
         length = torch.sqrt(sum((torch.sum(d * d) for d in direction), start=torch.zeros(())))
         step = GATED_STEP / length.clamp_min(torch.finfo(torch.float32).tiny)
         moved = {name: p.detach() + step * d for (name, p), d in zip(self._parameters.items(), direction, strict=True)}
-        with Replayed(self._gates):
+        with Replayed(gates):
             loss = self._criterion(functional_call(self._model, moved, (self._leaf,)), self._y)
         slope = torch.autograd.grad(loss, self._leaf)[0]
-        return (slope - self._slope) / step
+        return (slope - before) / step
+
+    def _first_pass(self, wanted: Sequence[Tensor]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """The gates, and the derivatives of the loss in ``wanted``."""
+        with Recorded() as recorded:
+            loss = self._criterion(functional_call(self._model, self._parameters, (self._leaf,)), self._y)
+        return recorded.gates, torch.autograd.grad(loss, wanted)
+
+    def _first_slope(self) -> tuple[list[Tensor], Tensor]:
+        """The gates, and the derivative of the loss in the inputs."""
+        gates, (slope,) = self._first_pass([self._leaf])
+        return gates, slope

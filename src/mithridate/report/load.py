@@ -81,6 +81,9 @@ class Victim:
     clean_accuracy: float | None
     """Accuracy on the untouched test set, in [0, 1]."""
     targets: tuple[Target, ...]
+    """The targets, or a few of very many."""
+    judged: int
+    """How many targets it was judged on."""
     seconds: float
     peak_memory: int | None
     curve: Series
@@ -121,7 +124,7 @@ class Run:
     @property
     def seconds(self) -> float:
         """Computing time of all finished jobs; every training is counted once."""
-        trainings = {victim.training: victim.seconds for victim in self.victims}
+        trainings = {victim.training: victim.seconds for victim in reversed(self.victims)}  # the first row of each
         crafting = sum(each.seconds for each in self.surrogates) + sum(each.seconds for each in self.crafts)
         return crafting + sum(trainings.values())
 
@@ -141,7 +144,11 @@ def read(folder: Path) -> Run:
     """Read the run in ``folder``. Raises :class:`StoreError` where it is absent or damaged."""
     with Store(folder) as store:
         meta, failures = store.meta(), store.failures()
-        crafts, victims, surrogates = (store.rows(kind) for kind in ("craft", "victim", "surrogate"))
+        kept = set(meta["keys"]) if isinstance(meta.get("keys"), list) else None  # a run made smaller keeps its rows
+        crafts, victims, surrogates = (
+            [row for row in store.rows(kind) if kept is None or row["key"] in kept]
+            for kind in ("craft", "victim", "surrogate")
+        )
     planned = meta.get("jobs")
     return Run(
         folder=Path(folder),
@@ -203,6 +210,7 @@ def _victim(row: Mapping[str, Any]) -> Victim:
         success=success,
         clean_accuracy=_number(row.get("clean_accuracy")),
         targets=tuple(_target(each) for each in row.get("targets") or ()),
+        judged=int(_number(row.get("judged")) or len(row.get("targets") or ())),
         seconds=_number(row.get("seconds")) or 0.0,
         peak_memory=_whole(row.get("peak_memory")),
         curve=_series(row.get("curve")),

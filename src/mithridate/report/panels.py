@@ -65,7 +65,7 @@ def crafting(run: Run) -> list[Figure]:
 def training(cell: Cell) -> list[Figure]:
     """How clean, noisy and poisoned networks learned: one figure for each quantity, one thin line for each network."""
     controls: tuple[Control, ...] = ("attack", "noise", "clean")  # the few clean ones are drawn last, on top
-    once = {control: list({v.training: v for v in cell.group(control)}.values()) for control in controls}
+    once = {control: _first_rows(cell.group(control)) for control in controls}
     names = _names([victim.curve for victims in once.values() for victim in victims])
     drawn = []
     for k, name in enumerate(names):
@@ -79,6 +79,14 @@ def training(cell: Cell) -> list[Figure]:
         title = f"Training {name}" if name in ("loss", "accuracy") else name.capitalize()
         drawn.append(figures.curves(f"t{k}", lines, title=title, across="epoch", label=label))
     return drawn
+
+
+def _first_rows(victims: Sequence[Victim]) -> list[Victim]:
+    """One row a training: the first, which has the whole curve (later ones may have loaded the network)."""
+    firsts: dict[str, Victim] = {}
+    for victim in victims:
+        firsts.setdefault(victim.training, victim)
+    return list(firsts.values())
 
 
 def feature_space(cell: Cell) -> list[Pair]:

@@ -128,8 +128,8 @@ def _row(cell: Cell) -> dict[str, Any]:
         "base_rate_interval": _spread(base),
         "noise_control": noise.mean if noise else None,
         "noise_interval": _spread(noise),
-        "clean_accuracy": _interval(accuracy(cell.poisoned)),
-        "accuracy_without_poison": _interval(accuracy(cell.clean)),
+        "clean_accuracy": _mean(accuracy(cell.poisoned)),
+        "accuracy_without_poison": _mean(accuracy(cell.clean)),
         "seconds": seconds(cell),
         "peak_memory": peak_memory(cell),
         "radius": craft.radius if craft else None,
@@ -140,6 +140,8 @@ def _row(cell: Cell) -> dict[str, Any]:
 
 
 def _cell(run: Run, attack: str, scenario: str, victim: str, defense: str) -> Cell:
+    crafts = tuple(craft for craft in run.crafts if (craft.attack, craft.scenario) == (attack, scenario))
+
     def found(control: Control) -> tuple[Victim, ...]:
         """Networks of one control; a control that names no attack or scenario holds for all."""
         return tuple(
@@ -150,21 +152,29 @@ def _cell(run: Run, attack: str, scenario: str, victim: str, defense: str) -> Ce
             and each.scenario in ((scenario,) if control == "attack" else (scenario, None))
         )
 
-    crafts = tuple(craft for craft in run.crafts if (craft.attack, craft.scenario) == (attack, scenario))
+    poisoned = found("attack")
+    tried = {each.trial for each in poisoned or crafts}  # controls count on the targets of the attack, on no others
     return Cell(
         attack=attack,
         scenario=scenario,
         victim=victim,
         defense=defense,
         crafts=crafts,
-        poisoned=found("attack"),
-        noise=found("noise"),
-        clean=found("clean"),
+        poisoned=poisoned,
+        noise=tuple(each for each in found("noise") if each.trial in tried),
+        clean=tuple(each for each in found("clean") if each.trial in tried),
     )
 
 
 def _interval(estimate: Estimate | None) -> dict[str, float] | None:
     return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high} if estimate else None
+
+
+def _mean(estimate: Estimate | None) -> dict[str, float | None] | None:
+    """A mean with its interval; of a single training nothing is known but its value."""
+    if estimate is not None and estimate.victims < 2:
+        return {"mean": estimate.mean, "low": None, "high": None}
+    return dict(_interval(estimate) or {}) or None
 
 
 def _spread(estimate: Estimate | None) -> dict[str, float] | None:

@@ -144,7 +144,7 @@ def _said(run: Run, victim: Victim) -> str:
     if len(victim.targets) == 1:
         answer = f"called it {quoted(run.class_name(victim.targets[0].predicted))}"
     else:
-        answer = f"hit on {sum(target.hit for target in victim.targets)} of {len(victim.targets)} targets"
+        answer = f"hit on {round(victim.success * victim.judged)} of {victim.judged} targets"
     return f"Run {victim.run}: {answer}"
 
 

@@ -65,8 +65,8 @@ def hits_of(victims: Sequence[Victim]) -> tuple[int, int, str]:
     """Hits, out of how many, and of what: networks where each has one target, or else targets."""
     if all(len(victim.targets) <= 1 for victim in victims):
         return sum(victim.success >= 0.5 for victim in victims), len(victims), "network"
-    targets = [target for victim in victims for target in victim.targets]
-    return sum(target.hit for target in targets), len(targets), "target"
+    hits = sum(round(victim.success * victim.judged) for victim in victims)  # targets holds a few of many
+    return hits, sum(victim.judged for victim in victims), "target"
 
 
 def _sentence(run: Run, cell: Cell) -> str:
@@ -79,7 +79,11 @@ def _sentence(run: Run, cell: Cell) -> str:
         text = f"{plural(len(cell.poisoned), 'freshly trained network')} {what}, for {hits} of {total} targets"
     if cell.clean:
         hits, total, _ = hits_of(cell.clean)
-        text += f"; {hits} of {total} when trained on clean data"
+        networks = len({victim.training for victim in cell.clean})
+        if networks == len(cell.clean):
+            text += f"; {hits} of {total} when trained on clean data"
+        else:
+            text += f"; the {plural(networks, 'network')} trained on clean data did so {hits} of {total} times"
     return f"{text}."
 
 
