@@ -19,7 +19,7 @@ from mithridate.dataset import Dataset
 from mithridate.defense import Defense, protect, stack_name
 from mithridate.errors import ConfigError, DataError, MithridateError, ProblemsError, nearest
 from mithridate.goal import Misclassify
-from mithridate.learner import Learner
+from mithridate.learner import Learner, predictions
 from mithridate.learners.cached import Cached
 from mithridate.peers import Setup, read_setups
 from mithridate.poison import Poison
@@ -100,6 +100,9 @@ class Experiment:
     """Victims a trial."""
     controls: Controls = field(default_factory=Controls)
     """What runs beside every attack."""
+    targets: Literal["any", "correct"] = "any"
+    """Draw targets from all test rows of their class (as the papers do), or only from those that every surrogate calls
+    by their right name: an attacker picks a target worth attacking. Needs shared surrogates."""
     setups: str = ""
     """Fixed trials instead of drawn ones: ``benchmark-scratch``, ``benchmark-transfer``, or a JSON file of set-ups."""
     seed: int = 0
@@ -121,6 +124,10 @@ class Experiment:
             raise ConfigError(
                 f"the grid has {self._size()} jobs, but at most {MOST_JOBS} can be run together; "
                 "lower trials, runs or controls, or vary less"
+            )
+        if self.targets == "correct" and (self.setups or not self.share_surrogates):
+            raise ConfigError(
+                "targets can be 'correct' only where surrogates are shared and trials are no fixed set-ups"
             )
         for what in ("attacks", "victims", "defenses"):
             _check_different(what, getattr(self, what))
@@ -191,8 +198,10 @@ class Experiment:
         """
         firsts = [self._job("surrogate", run=k) for k in range(len(self.crew()) if self._shares() else 0)]
         bouts = list(itertools.product(range(len(self.victims)), range(len(self.defenses))))
+        first_keys = tuple(job.key for job in firsts) if self.targets == "correct" else ()
         clean = [
-            [self._job("clean", victim=v, defense=d, run=run) for v, d in bouts] for run in range(self.controls.clean)
+            [self._job("clean", victim=v, defense=d, run=run, needs=first_keys) for v, d in bouts]
+            for run in range(self.controls.clean)
         ]
         trials = [
             [
@@ -222,7 +231,8 @@ class Experiment:
         return [first, *victims]
 
     def _shares(self) -> bool:
-        return self.share_surrogates and any(attack.needs_surrogate for attack in self.attacks)
+        needed = self.targets == "correct" or any(attack.needs_surrogate for attack in self.attacks)
+        return self.share_surrogates and needed
 
     def _job(self, kind: JobKind, **place: Any) -> Job:
         job = Job(kind=kind, **place)
@@ -233,6 +243,8 @@ class Experiment:
         base: list[Any] = [job.kind, data_digest(self.data), self.seed, job.run]
         if job.kind == "surrogate":
             return [*base, self.crew()[job.run]]
+        if self.targets != "any":
+            base += [self.targets, self.crew()]
         if job.kind == "clean":
             judged = _setups(self.setups) if self.setups else self.threat.goal
             return [*base, self.victims[job.victim], self.defenses[job.defense], judged]
@@ -345,7 +357,7 @@ def _surrogate(experiment: Experiment, job: Job, data: Split, folder: Path, watc
 def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
     """Craft one poison and write it as a poison set."""
     trial, started = experiment.trial(job), time.perf_counter()
-    goal = trial.goal(data)
+    goal = trial.goal(_worth_attacking(experiment, data, folder))
     poison = craft(
         trial.attack,
         data.train,
@@ -412,10 +424,10 @@ def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
     )
     seed = Seed(experiment.seed).child("clean victim", job.run)
     model, curve, seconds = observed_training(learner, data.train, seed=seed, watch=watch, stage="clean victim")
-    results = []
+    results, pool = [], _worth_attacking(experiment, data, folder)
     for number in experiment.numbers():
         trial = experiment.trial(replace(job, trial=number))
-        goal = trial.goal(data)
+        goal = trial.goal(pool)
         metrics, targets = judge(model, goal.judged, data.test)
         picked = trial.threat.pick(data.train, goal.known, trial.seed.child("craft").child("pick"))
         row = {
@@ -436,6 +448,17 @@ def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
 
 
 _WORK = {"surrogate": _surrogate, "craft": _craft, "attack": _victim, "noise": _victim, "clean": _clean}
+
+
+def _worth_attacking(experiment: Experiment, data: Split, folder: Path) -> Split:
+    """The data that goals are drawn from: with ``targets: correct``, test rows that every surrogate gets right."""
+    if experiment.targets == "any":
+        return data
+    right = torch.ones(len(data.test), dtype=torch.bool, device=data.test.device)
+    for learner in _cached_crew(experiment, folder):
+        model = learner.fit(data.train, seed=Seed(0)).model
+        right &= predictions(model, data.test.all_inputs()).argmax(1) == data.test.labels
+    return replace(data, test=data.test.at(right))
 
 
 def result_keys(experiment: Experiment, job: Job) -> list[str]:
