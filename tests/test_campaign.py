@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mithridate import campaign
-from mithridate import experiment as experiment_module
+from mithridate import campaign, loading
+from mithridate import work as work_module
 from mithridate.errors import ProblemsError, StoreError
 from mithridate.executor import Ended
 from mithridate.experiment import Experiment, Job
@@ -117,10 +117,10 @@ class TestFolder:
         experiment = tiny(data={"name": "arrays", "path": str(tmp_path / "x.npz")})
         written(1)
         begun(experiment, tmp_path / "run").close()
-        experiment_module._LOADED.clear()
+        loading._LOADED.clear()
         begun(experiment, tmp_path / "run").close()
         written(2)
-        experiment_module._LOADED.clear()
+        loading._LOADED.clear()
         with pytest.raises(StoreError, match="the data have changed since the run"):
             begun(experiment, tmp_path / "run")
 
@@ -157,7 +157,7 @@ class TestSummary:
 
 def breaking(kind: str, error: BaseException, monkeypatch: pytest.MonkeyPatch, **place: int) -> None:
     """Have the jobs of a kind (at a place) end in an error."""
-    work = dict(experiment_module._WORK)
+    work = dict(work_module._WORK)
     real = work[kind]
 
     def failing(experiment: Experiment, job: Job, *rest: Any) -> Any:
@@ -165,7 +165,7 @@ def breaking(kind: str, error: BaseException, monkeypatch: pytest.MonkeyPatch, *
             raise error
         return real(experiment, job, *rest)
 
-    monkeypatch.setattr(experiment_module, "_WORK", {**work, kind: failing})
+    monkeypatch.setattr(work_module, "_WORK", {**work, kind: failing})
 
 
 class TestFailure:

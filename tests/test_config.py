@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from mithridate import config, registry
 from mithridate.datasets.digits import Digits
 from mithridate.errors import ConfigError, MithridateError, ProblemsError
-from mithridate.experiment import Controls, Experiment, problems
+from mithridate.experiment import Controls, Experiment
 from mithridate.learners.sgd import SGD
+from mithridate.preflight import problems
 from mithridate.settings import plain
 from mithridate.threat import Linf, ThreatModel
 

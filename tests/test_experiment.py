@@ -7,19 +7,22 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
-from mithridate import experiment as experiment_module
-from mithridate import poisonset
+from mithridate import poisonset, work
 from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError, FormatError
-from mithridate.experiment import Experiment, Job, load, perform, problems, result_keys
+from mithridate.experiment import Experiment, Job, result_keys
+from mithridate.learner import predictions
+from mithridate.loading import load
+from mithridate.preflight import problems
 from mithridate.seeding import Seed
-from tests.runs import CPU, TINY, results, tiny
+from mithridate.work import perform
+from tests.runs import CPU, TINY, carried_out, results, tiny
 
 
 def keys(experiment: Experiment, *kinds: str) -> set[str]:
@@ -139,6 +142,49 @@ class TestNames:
                 tiny(name=name)
 
 
+class TestTargets:
+    """``targets: correct``: only test rows that every surrogate calls by their right name."""
+
+    WEAK: ClassVar = {
+        "victims": [{"model": {"name": "linear"}, "epochs": 1, "batch_size": 60, "lr": 0.01, "augmentation": None}]
+    }
+
+    def test_that_a_surrogate_gets_wrong_are_never_drawn(self, tmp_path: Path) -> None:
+        experiment = tiny(targets="correct", trials=12, ensemble=2, **self.WEAK)
+        data = load(experiment.data)
+        crew = work.cached_crew(experiment, tmp_path)
+        inputs, labels = data.test.all_inputs(), data.test.labels
+        models = [learner.fit(data.train, seed=Seed(0)).model for learner in crew]
+        right = torch.stack([predictions(model, inputs).argmax(1) == labels for model in models]).all(0)
+        assert 0 < int(right.sum()) < len(labels)  # there is something to tell apart
+        allowed = set(data.test.ids[right].tolist())
+        clean = next(job for job in experiment.jobs() if job.kind == "clean")
+        found = perform(experiment, clean, folder=tmp_path, device=CPU)
+        assert {result.row["targets"][0]["id"] for result in found} <= allowed
+        anything = replace(experiment, targets="any")
+        drawn = {anything.trial(replace(clean, trial=k)).goal(data).judged.ids.item() for k in range(12)}
+        assert not drawn <= allowed
+
+    def test_are_the_same_for_attack_and_clean_victims(self, tmp_path: Path) -> None:
+        experiment = tiny(targets="correct", **self.WEAK)
+        carried_out(experiment, tmp_path)
+        targets: dict[int, set[int]] = {}
+        for row in results(tmp_path).values():
+            if "targets" in row:
+                targets.setdefault(row["trial"], set()).add(row["targets"][0]["id"])
+        assert [len(each) for each in targets.values()] == [1, 1]
+
+    def test_wait_for_the_surrogates_and_decide_the_keys(self) -> None:
+        chosen, plain = tiny(targets="correct"), tiny()
+        firsts = {job.key for job in chosen.jobs() if job.kind == "surrogate"}
+        assert all(set(job.needs) == firsts for job in chosen.jobs() if job.kind == "clean")
+        assert not keys(chosen, "clean", "craft", "attack") & keys(plain, "clean", "craft", "attack")
+
+    def test_cannot_be_chosen_without_shared_surrogates(self) -> None:
+        with pytest.raises(ConfigError, match="only where surrogates are shared"):
+            tiny(targets="correct", share_surrogates=False)
+
+
 class TestControls:
     def test_judge_clean_victims_on_the_targets_of_every_trial(self, finished: Path) -> None:
         """The base rate is that of the very targets the poisoned victims are judged on."""
@@ -164,14 +210,14 @@ class TestControls:
         self, finished: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         drawn: list[Dataset] = []
-        real = experiment_module.noise_control
+        real = work.noise_control
 
         def watched(*args: Any, **more: Any) -> Any:
             found = real(*args, **more)
             drawn.append(found.rows)
             return found
 
-        monkeypatch.setattr(experiment_module, "noise_control", watched)
+        monkeypatch.setattr(work, "noise_control", watched)
         experiment = tiny(controls={"clean": 0, "noise": 2})
         jobs = [job for job in experiment.jobs() if job.kind == "noise" and job.trial == 0]
         rows = [perform(experiment, job, folder=finished, device=CPU)[0] for job in jobs]

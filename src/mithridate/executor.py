@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mithridate.errors import MithridateError
-from mithridate.experiment import Job, Result
+from mithridate.experiment import Job
 from mithridate.watch import Step, Watch
+from mithridate.work import Result
 
 Work = Callable[[Job, Watch], list[Result]]
 """What is done with a job: it returns rows, and reports steps while it works. Must pickle for other processes."""

@@ -1,42 +1,29 @@
-"""An experiment is a grid of trials; this module lists its jobs, finds what is wrong with it, and performs one job."""
+"""An experiment is a grid of trials: its settings, its jobs, and what decides the result of each."""
 
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from mithridate import config, poisonset, registry
-from mithridate.attack import Attack, craft
-from mithridate.attack import problems as attack_problems
-from mithridate.dataset import Dataset
-from mithridate.defense import Defense, protect, stack_name
-from mithridate.errors import ConfigError, DataError, MithridateError, ProblemsError, nearest
+from mithridate import config
+from mithridate.attack import Attack
+from mithridate.defense import Defense
+from mithridate.errors import ConfigError, nearest
 from mithridate.goal import Misclassify
-from mithridate.learner import Learner, predictions
-from mithridate.learners.cached import Cached
+from mithridate.learner import Learner
+from mithridate.loading import data_digest
 from mithridate.peers import Setup, read_setups
-from mithridate.poison import Poison
 from mithridate.seeding import Seed
-from mithridate.settings import distinct, fingerprint, plain
-from mithridate.source import Source, Split
+from mithridate.settings import distinct, fingerprint
+from mithridate.source import Source
 from mithridate.threat import ThreatModel
 from mithridate.trial import (
     Trial,
-    feature_map,
-    judge,
-    noise_control,
-    observed_training,
-    peak_memory,
-    rows_problems,
 )
-from mithridate.watch import Watch, silent
 
 METHOD = 1
 """Raised whenever a change makes old results incomparable with new ones; part of every job's key."""
@@ -267,279 +254,11 @@ class Job:
     key: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """One row for the store."""
-
-    key: str
-    kind: Literal["craft", "victim", "surrogate"]
-    row: Mapping[str, Any]
-
-
-def problems(experiment: Experiment) -> list[str]:
-    """Everything that would stop the experiment, found without training anything; empty where nothing does."""
-    try:
-        scenarios = experiment.scenarios()
-    except ProblemsError as error:
-        return [f"vary: {each}" for each in error.problems]
-    except MithridateError as error:
-        return [f"vary: {error}"]
-    found = _attack_problems(experiment, scenarios)
-    try:
-        data = load(experiment.data)
-    except MithridateError as error:
-        return [*found, f"data: {error}"]
-    found += _network_problems(experiment, data)
-    return found + _trial_problems(experiment, scenarios, data)
-
-
-def _attack_problems(experiment: Experiment, scenarios: Sequence[ThreatModel]) -> list[str]:
-    """Attacks that cannot do what a scenario asks, the same sentence once."""
-    found = [
-        f"attacks[{k}]: {each}"
-        for k, attack in enumerate(experiment.attacks)
-        for threat in scenarios
-        for each in attack_problems(attack, threat, surrogates=experiment.crew())
-    ]
-    return list(dict.fromkeys(found))
-
-
-def _network_problems(experiment: Experiment, data: Split) -> list[str]:
-    """Networks that do not fit the data."""
-    found = []
-    for where, learners in (("victims", experiment.victims), ("surrogates", experiment.surrogates)):
-        for k, learner in enumerate(learners):
-            try:
-                learner.build(data.train.space, Seed(0))
-            except MithridateError as error:
-                found.append(f"{where}[{k}].model: {error}")
-            except (RuntimeError, MemoryError, OverflowError, TypeError) as error:  # what torch says to absurd sizes
-                text = str(error).partition("\n")[0]
-                found.append(f"{where}[{k}].model: this network cannot be built on this machine ({text})")
-    return found
-
-
-def _trial_problems(experiment: Experiment, scenarios: Sequence[ThreatModel], data: Split) -> list[str]:
-    """Goals and poison rows that cannot be drawn, the same sentence once."""
-    found: dict[str, None] = {}
-    for scenario in range(len(scenarios)):
-        for number in experiment.numbers(scenario):
-            try:
-                trial = experiment.trial(Job(kind="craft", scenario=scenario, trial=number))
-                agree = _disagreements(trial.threat, data) if experiment.setups else []
-            except MithridateError as error:
-                found[f"setups: {error}"] = None
-                continue
-            for each in agree + rows_problems(trial.threat, data, seed=trial.seed):
-                found[f"threat: {each}"] = None
-    return list(found)
-
-
-def perform(
-    experiment: Experiment, job: Job, *, folder: Path, device: torch.device, watch: Watch = silent
-) -> list[Result]:
-    """Do one job and return its rows. Files go to ``folder``; the store is written by the caller alone."""
-    peak: list[int] = []
-    data = _moved(load(experiment.data), device)
-    with peak_memory(device, peak.append):
-        results = _WORK[job.kind](experiment, job, data, folder, watch)
-    return [replace(result, row={**result.row, "peak_memory": peak[0]}) for result in results]
-
-
-def _surrogate(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
-    """Train a shared surrogate, so that crafting finds it in the cache."""
-    learner = _cached_crew(experiment, folder)[job.run]
-    _, curve, seconds = observed_training(learner, data.train, seed=Seed(0), watch=watch, stage="surrogate")
-    row = {"surrogate": job.run, "learner": label(experiment.crew()[job.run]), "curve": curve, "seconds": seconds}
-    return [Result(key=job.key, kind="surrogate", row=row)]
-
-
-def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
-    """Craft one poison and write it as a poison set."""
-    trial, started = experiment.trial(job), time.perf_counter()
-    goal = trial.goal(_worth_attacking(experiment, data, folder))
-    poison = craft(
-        trial.attack,
-        data.train,
-        threat=trial.threat,
-        aims=goal.known,
-        surrogates=_cached_crew(experiment, folder),
-        seed=trial.seed.child("craft"),
-        watch=watch,
-    )
-    seconds = time.perf_counter() - started
-    details = {"threat": plain(trial.threat), "attack": plain(trial.attack), "seed": trial.seed.value}
-    details |= {"surrogates": plain(trial.surrogates), "data": plain(experiment.data), "trial": job.trial}
-    poisonset.write(
-        folder / "poisons" / job.key,
-        poison=poison,
-        base=data.train.rows(poison.rows.ids) if trial.threat.rows == "replace" else None,
-        aims=goal.judged,
-        details=details,
-        data_digest=data.train.digest(),
-    )
-    row = {
-        **_place(experiment, job, data.train),
-        "rows": len(poison.rows),
-        "seconds": seconds,
-        "trace": {name: list(curve) for name, curve in poison.trace.items()},
-        "folder": f"poisons/{job.key}",
-    }
-    return [Result(key=job.key, kind="craft", row=row)]
-
-
-def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
-    """Train and judge one victim on the poison as exported, or on noise in its place."""
-    trial = experiment.trial(job)
-    found = poisonset.read(folder / "poisons" / job.needs[0], triggers=registry.triggers())
-    poison: Poison = found.poison
-    aims = found.aims
-    if job.kind == "noise":
-        noise_seed = trial.seed.child("noise", job.run)
-        poison = noise_control(data.train, threat=trial.threat, ids=poison.rows.ids, seed=noise_seed)
-    poisoned = poison.apply(data.train)
-    learner = protect(trial.victim, trial.defenses)
-    seed = trial.seed.child("victim", job.run)
-    model, curve, seconds = observed_training(learner, poisoned, seed=seed, watch=watch)
-    metrics, targets = judge(model, aims, data.test)
-    shown = job.run == 0 and job.kind == "attack"
-    row = {
-        **_place(experiment, job, data.train),
-        **_victim_row(experiment, job),
-        **metrics,
-        "targets": list(targets),
-        "judged": len(aims),
-        "curve": {name: list(values) for name, values in curve.items()},
-        "seconds": seconds,
-        "training": job.key,
-        "map": feature_map(model, poisoned, aims=aims, poison_ids=poison.rows.ids) if shown else None,
-    }
-    return [Result(key=job.key, kind="victim", row=row)]
-
-
-def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
-    """Train one victim on clean data and judge it on the targets of every trial."""
-    learner = Cached(
-        learner=protect(experiment.victims[job.victim], experiment.defenses[job.defense]), folder=folder / "networks"
-    )
-    seed = Seed(experiment.seed).child("clean victim", job.run)
-    model, curve, seconds = observed_training(learner, data.train, seed=seed, watch=watch, stage="clean victim")
-    results, pool = [], _worth_attacking(experiment, data, folder)
-    for number in experiment.numbers():
-        trial = experiment.trial(replace(job, trial=number))
-        goal = trial.goal(pool)
-        metrics, targets = judge(model, goal.judged, data.test)
-        picked = trial.threat.pick(data.train, goal.known, trial.seed.child("craft").child("pick"))
-        row = {
-            **_victim_row(experiment, job),
-            **metrics,
-            "attack": None,
-            "scenario": None,
-            "trial": number,
-            "targets": list(targets),
-            "judged": len(goal.judged),
-            "curve": {name: list(values) for name, values in curve.items()},
-            "seconds": seconds,
-            "training": job.key,
-            "map": feature_map(model, data.train, aims=goal.judged, poison_ids=picked) if job.run == 0 else None,
-        }
-        results.append(Result(key=f"{job.key}-{number}", kind="victim", row=row))
-    return results
-
-
-_WORK = {"surrogate": _surrogate, "craft": _craft, "attack": _victim, "noise": _victim, "clean": _clean}
-
-
-def _worth_attacking(experiment: Experiment, data: Split, folder: Path) -> Split:
-    """The data that goals are drawn from: with ``targets: correct``, test rows that every surrogate gets right."""
-    if experiment.targets == "any":
-        return data
-    right = torch.ones(len(data.test), dtype=torch.bool, device=data.test.device)
-    for learner in _cached_crew(experiment, folder):
-        model = learner.fit(data.train, seed=Seed(0)).model
-        right &= predictions(model, data.test.all_inputs()).argmax(1) == data.test.labels
-    return replace(data, test=data.test.at(right))
-
-
 def result_keys(experiment: Experiment, job: Job) -> list[str]:
     """The keys of the rows a job leaves behind: it is done when all are in the store."""
     if job.kind == "clean":
         return [f"{job.key}-{number}" for number in experiment.numbers()]
     return [job.key]
-
-
-def load(source: Source) -> Split:
-    """The data of a source, read once in this process."""
-    return _loaded(source)[1]
-
-
-def data_digest(source: Source) -> str:
-    """SHA-256 over the training and test rows of a source: what jobs are keyed by, whatever the source is called."""
-    return _loaded(source)[2]
-
-
-def _loaded(source: Source) -> tuple[Source, Split, str]:
-    """The source (kept, so that its objects keep their addresses), its data, and their digest."""
-    key = f"{fingerprint(source)} {_live(source)}"
-    if key not in _LOADED:
-        _LOADED.clear()
-        data = source.load()
-        _LOADED[key] = (source, data, fingerprint(data.train.digest(), data.test.digest()))
-    return _LOADED[key]
-
-
-def _live(source: Source) -> list[int]:
-    """Addresses of settings that are objects of the user's (a torch data set): their fingerprint says too little."""
-    if not is_dataclass(source):
-        return [id(source)]
-    known = (str, int, float, tuple, Path, torch.Tensor, type(None))
-    values = [getattr(source, each.name) for each in fields(source)]
-    return [id(value) for value in values if not isinstance(value, known)]
-
-
-_LOADED: dict[str, tuple[Source, Split, str]] = {}
-
-
-def _moved(data: Split, device: torch.device) -> Split:
-    if device.type == "cpu":
-        return data
-    return Split(train=data.train.to(device), test=data.test.to(device))
-
-
-def _cached_crew(experiment: Experiment, folder: Path) -> list[Learner]:
-    """The surrogate learners, each trained once for all trials, or once for each."""
-    base = Seed(experiment.seed)
-    return [
-        Cached(
-            learner=learner,
-            folder=folder / "networks",
-            pinned=base.child("surrogate", k) if experiment.share_surrogates else None,
-        )
-        for k, learner in enumerate(experiment.crew())
-    ]
-
-
-def _place(experiment: Experiment, job: Job, train: Dataset) -> dict[str, Any]:
-    """Where a row belongs in the tables."""
-    threat = experiment.scenarios()[job.scenario]
-    return {
-        "attack": experiment.attack_names()[job.attack],
-        "scenario": experiment.scenario_names()[job.scenario],
-        "trial": job.trial,
-        "budget": threat.budget,
-        "radius": perturbation_name(threat),
-        "radius_value": getattr(threat.perturbation, "radius", None),
-        "training_rows": len(train),
-    }
-
-
-def _victim_row(experiment: Experiment, job: Job) -> dict[str, Any]:
-    return {
-        "control": job.kind,
-        "defense": stack_name(experiment.defenses[job.defense]),
-        "victim": experiment.victim_names()[job.victim],
-        "run": job.run,
-    }
 
 
 def label(learner: Learner) -> str:
@@ -609,19 +328,3 @@ def _set_up(threat: ThreatModel, setups: Sequence[Setup], number: int) -> Threat
     setup = setups[number]
     goal = Misclassify(ids=(setup.target_index,), intended=setup.base_class, target=setup.target_class)
     return replace(threat, goal=goal, base_ids=tuple(dict.fromkeys(setup.base_indices)))
-
-
-def _disagreements(threat: ThreatModel, data: Split) -> list[str]:
-    """Where the labels of the data are not those of a fixed trial: then the rows are not the ones meant."""
-    assert isinstance(threat.goal, Misclassify)
-    try:
-        targets = data.test.rows(torch.tensor(threat.goal.ids))
-        bases = data.train.rows(torch.tensor(threat.base_ids))
-    except DataError as error:
-        return [f"the set-ups name rows that this data lacks ({error}); they are made for full CIFAR-10"]
-    found = []
-    if targets.labels.tolist() != [threat.goal.target]:
-        found.append(f"target {threat.goal.ids[0]} has another label than the set-up says; is this CIFAR-10 in order?")
-    if set(bases.labels.tolist()) != {threat.goal.intended}:
-        found.append("base rows have other labels than the set-up says; is this CIFAR-10 in order?")
-    return found

@@ -165,12 +165,12 @@ class TestFolder:
 
 
 def test_failed_jobs_are_told_and_exit_with_1(call: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mithridate import experiment
+    from mithridate import work
 
     def failing(*_: object) -> None:
         raise ValueError("no luck [/today]")
 
-    monkeypatch.setattr(experiment, "_WORK", {**experiment._WORK, "noise": failing})
+    monkeypatch.setattr(work, "_WORK", {**work._WORK, "noise": failing})
     said = call("run", written(tmp_path), "--out", tmp_path / "run", "--workers", "1")
     assert said.code == 1
     assert "trial 0, noise control 1 failed: ValueError: no luck [/today]" in said.out

@@ -8,8 +8,9 @@ import pytest
 
 from mithridate.executor import Queue
 from mithridate.executors.local import Local
-from mithridate.experiment import Job, Result
+from mithridate.experiment import Job
 from mithridate.watch import Step, Watch
+from mithridate.work import Result
 from tests.executors.work import easy, first_fails, jobs
 
 

@@ -6,8 +6,9 @@ import os
 import time
 
 from mithridate.errors import ConfigError
-from mithridate.experiment import Job, Result
+from mithridate.experiment import Job
 from mithridate.watch import Step, Watch
+from mithridate.work import Result
 
 
 def jobs(*needs: tuple[int, ...]) -> list[Job]:

@@ -21,7 +21,7 @@ def check(
 
     from mithridate.cli.settings import experiment as read_experiment
     from mithridate.errors import ConfigError, ProblemsError
-    from mithridate.experiment import problems
+    from mithridate.preflight import problems
 
     jobs: Counter[str] = Counter()
     name = what

@@ -1,0 +1,43 @@
+"""The data of a source, read once in a process, and the digest that names them."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import torch
+
+from mithridate.settings import fingerprint
+from mithridate.source import Source, Split
+
+
+def load(source: Source) -> Split:
+    """The data of a source, read once in this process."""
+    return _loaded(source)[1]
+
+
+def data_digest(source: Source) -> str:
+    """SHA-256 over the training and test rows of a source: what jobs are keyed by, whatever the source is called."""
+    return _loaded(source)[2]
+
+
+def _loaded(source: Source) -> tuple[Source, Split, str]:
+    """The source (kept, so that its objects keep their addresses), its data, and their digest."""
+    key = f"{fingerprint(source)} {_live(source)}"
+    if key not in _LOADED:
+        _LOADED.clear()
+        data = source.load()
+        _LOADED[key] = (source, data, fingerprint(data.train.digest(), data.test.digest()))
+    return _LOADED[key]
+
+
+def _live(source: Source) -> list[int]:
+    """Addresses of settings that are objects of the user's (a torch data set): their fingerprint says too little."""
+    if not is_dataclass(source):
+        return [id(source)]
+    known = (str, int, float, tuple, Path, torch.Tensor, type(None))
+    values = [getattr(source, each.name) for each in fields(source)]
+    return [id(value) for value in values if not isinstance(value, known)]
+
+
+_LOADED: dict[str, tuple[Source, Split, str]] = {}

@@ -1,0 +1,92 @@
+"""Everything that would stop an experiment, found before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mithridate.attack import problems as attack_problems
+from mithridate.errors import DataError, MithridateError, ProblemsError
+from mithridate.experiment import Experiment, Job
+from mithridate.goal import Misclassify
+from mithridate.loading import load
+from mithridate.seeding import Seed
+from mithridate.source import Split
+from mithridate.threat import ThreatModel
+from mithridate.trial import rows_problems
+
+
+def problems(experiment: Experiment) -> list[str]:
+    """Everything that would stop the experiment, found without training anything; empty where nothing does."""
+    try:
+        scenarios = experiment.scenarios()
+    except ProblemsError as error:
+        return [f"vary: {each}" for each in error.problems]
+    except MithridateError as error:
+        return [f"vary: {error}"]
+    found = _attack_problems(experiment, scenarios)
+    try:
+        data = load(experiment.data)
+    except MithridateError as error:
+        return [*found, f"data: {error}"]
+    found += _network_problems(experiment, data)
+    return found + _trial_problems(experiment, scenarios, data)
+
+
+def _attack_problems(experiment: Experiment, scenarios: Sequence[ThreatModel]) -> list[str]:
+    """Attacks that cannot do what a scenario asks, the same sentence once."""
+    found = [
+        f"attacks[{k}]: {each}"
+        for k, attack in enumerate(experiment.attacks)
+        for threat in scenarios
+        for each in attack_problems(attack, threat, surrogates=experiment.crew())
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _network_problems(experiment: Experiment, data: Split) -> list[str]:
+    """Networks that do not fit the data."""
+    found = []
+    for where, learners in (("victims", experiment.victims), ("surrogates", experiment.surrogates)):
+        for k, learner in enumerate(learners):
+            try:
+                learner.build(data.train.space, Seed(0))
+            except MithridateError as error:
+                found.append(f"{where}[{k}].model: {error}")
+            except (RuntimeError, MemoryError, OverflowError, TypeError) as error:  # what torch says to absurd sizes
+                text = str(error).partition("\n")[0]
+                found.append(f"{where}[{k}].model: this network cannot be built on this machine ({text})")
+    return found
+
+
+def _trial_problems(experiment: Experiment, scenarios: Sequence[ThreatModel], data: Split) -> list[str]:
+    """Goals and poison rows that cannot be drawn, the same sentence once."""
+    found: dict[str, None] = {}
+    for scenario in range(len(scenarios)):
+        for number in experiment.numbers(scenario):
+            try:
+                trial = experiment.trial(Job(kind="craft", scenario=scenario, trial=number))
+                agree = _disagreements(trial.threat, data) if experiment.setups else []
+            except MithridateError as error:
+                found[f"setups: {error}"] = None
+                continue
+            for each in agree + rows_problems(trial.threat, data, seed=trial.seed):
+                found[f"threat: {each}"] = None
+    return list(found)
+
+
+def _disagreements(threat: ThreatModel, data: Split) -> list[str]:
+    """Where the labels of the data are not those of a fixed trial: then the rows are not the ones meant."""
+    assert isinstance(threat.goal, Misclassify)
+    try:
+        targets = data.test.rows(torch.tensor(threat.goal.ids))
+        bases = data.train.rows(torch.tensor(threat.base_ids))
+    except DataError as error:
+        return [f"the set-ups name rows that this data lacks ({error}); they are made for full CIFAR-10"]
+    found = []
+    if targets.labels.tolist() != [threat.goal.target]:
+        found.append(f"target {threat.goal.ids[0]} has another label than the set-up says; is this CIFAR-10 in order?")
+    if set(bases.labels.tolist()) != {threat.goal.intended}:
+        found.append("base rows have other labels than the set-up says; is this CIFAR-10 in order?")
+    return found

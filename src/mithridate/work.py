@@ -1,0 +1,203 @@
+"""One job of an experiment performed: a surrogate or victim trained, a poison crafted, and the rows that come of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mithridate import poisonset, registry
+from mithridate.attack import craft
+from mithridate.dataset import Dataset
+from mithridate.defense import protect, stack_name
+from mithridate.experiment import Experiment, Job, label, perturbation_name
+from mithridate.learner import Learner, predictions
+from mithridate.learners.cached import Cached
+from mithridate.loading import load
+from mithridate.poison import Poison
+from mithridate.seeding import Seed
+from mithridate.settings import plain
+from mithridate.source import Split
+from mithridate.trial import feature_map, judge, noise_control, observed_training, peak_memory
+from mithridate.watch import Watch, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One row for the store."""
+
+    key: str
+    kind: Literal["craft", "victim", "surrogate"]
+    row: Mapping[str, Any]
+
+
+def perform(
+    experiment: Experiment, job: Job, *, folder: Path, device: torch.device, watch: Watch = silent
+) -> list[Result]:
+    """Do one job and return its rows. Files go to ``folder``; the store is written by the caller alone."""
+    peak: list[int] = []
+    data = _moved(load(experiment.data), device)
+    with peak_memory(device, peak.append):
+        results = _WORK[job.kind](experiment, job, data, folder, watch)
+    return [replace(result, row={**result.row, "peak_memory": peak[0]}) for result in results]
+
+
+def _surrogate(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+    """Train a shared surrogate, so that crafting finds it in the cache."""
+    learner = cached_crew(experiment, folder)[job.run]
+    _, curve, seconds = observed_training(learner, data.train, seed=Seed(0), watch=watch, stage="surrogate")
+    row = {"surrogate": job.run, "learner": label(experiment.crew()[job.run]), "curve": curve, "seconds": seconds}
+    return [Result(key=job.key, kind="surrogate", row=row)]
+
+
+def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+    """Craft one poison and write it as a poison set."""
+    trial, started = experiment.trial(job), time.perf_counter()
+    goal = trial.goal(_worth_attacking(experiment, data, folder))
+    poison = craft(
+        trial.attack,
+        data.train,
+        threat=trial.threat,
+        aims=goal.known,
+        surrogates=cached_crew(experiment, folder),
+        seed=trial.seed.child("craft"),
+        watch=watch,
+    )
+    seconds = time.perf_counter() - started
+    details = {"threat": plain(trial.threat), "attack": plain(trial.attack), "seed": trial.seed.value}
+    details |= {"surrogates": plain(trial.surrogates), "data": plain(experiment.data), "trial": job.trial}
+    poisonset.write(
+        folder / "poisons" / job.key,
+        poison=poison,
+        base=data.train.rows(poison.rows.ids) if trial.threat.rows == "replace" else None,
+        aims=goal.judged,
+        details=details,
+        data_digest=data.train.digest(),
+    )
+    row = {
+        **_place(experiment, job, data.train),
+        "rows": len(poison.rows),
+        "seconds": seconds,
+        "trace": {name: list(curve) for name, curve in poison.trace.items()},
+        "folder": f"poisons/{job.key}",
+    }
+    return [Result(key=job.key, kind="craft", row=row)]
+
+
+def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+    """Train and judge one victim on the poison as exported, or on noise in its place."""
+    trial = experiment.trial(job)
+    found = poisonset.read(folder / "poisons" / job.needs[0], triggers=registry.triggers())
+    poison: Poison = found.poison
+    aims = found.aims
+    if job.kind == "noise":
+        noise_seed = trial.seed.child("noise", job.run)
+        poison = noise_control(data.train, threat=trial.threat, ids=poison.rows.ids, seed=noise_seed)
+    poisoned = poison.apply(data.train)
+    learner = protect(trial.victim, trial.defenses)
+    seed = trial.seed.child("victim", job.run)
+    model, curve, seconds = observed_training(learner, poisoned, seed=seed, watch=watch)
+    metrics, targets = judge(model, aims, data.test)
+    shown = job.run == 0 and job.kind == "attack"
+    row = {
+        **_place(experiment, job, data.train),
+        **_victim_row(experiment, job),
+        **metrics,
+        "targets": list(targets),
+        "judged": len(aims),
+        "curve": {name: list(values) for name, values in curve.items()},
+        "seconds": seconds,
+        "training": job.key,
+        "map": feature_map(model, poisoned, aims=aims, poison_ids=poison.rows.ids) if shown else None,
+    }
+    return [Result(key=job.key, kind="victim", row=row)]
+
+
+def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+    """Train one victim on clean data and judge it on the targets of every trial."""
+    learner = Cached(
+        learner=protect(experiment.victims[job.victim], experiment.defenses[job.defense]), folder=folder / "networks"
+    )
+    seed = Seed(experiment.seed).child("clean victim", job.run)
+    model, curve, seconds = observed_training(learner, data.train, seed=seed, watch=watch, stage="clean victim")
+    results, pool = [], _worth_attacking(experiment, data, folder)
+    for number in experiment.numbers():
+        trial = experiment.trial(replace(job, trial=number))
+        goal = trial.goal(pool)
+        metrics, targets = judge(model, goal.judged, data.test)
+        picked = trial.threat.pick(data.train, goal.known, trial.seed.child("craft").child("pick"))
+        row = {
+            **_victim_row(experiment, job),
+            **metrics,
+            "attack": None,
+            "scenario": None,
+            "trial": number,
+            "targets": list(targets),
+            "judged": len(goal.judged),
+            "curve": {name: list(values) for name, values in curve.items()},
+            "seconds": seconds,
+            "training": job.key,
+            "map": feature_map(model, data.train, aims=goal.judged, poison_ids=picked) if job.run == 0 else None,
+        }
+        results.append(Result(key=f"{job.key}-{number}", kind="victim", row=row))
+    return results
+
+
+_WORK = {"surrogate": _surrogate, "craft": _craft, "attack": _victim, "noise": _victim, "clean": _clean}
+
+
+def _worth_attacking(experiment: Experiment, data: Split, folder: Path) -> Split:
+    """The data that goals are drawn from: with ``targets: correct``, test rows that every surrogate gets right."""
+    if experiment.targets == "any":
+        return data
+    right = torch.ones(len(data.test), dtype=torch.bool, device=data.test.device)
+    for learner in cached_crew(experiment, folder):
+        model = learner.fit(data.train, seed=Seed(0)).model
+        right &= predictions(model, data.test.all_inputs()).argmax(1) == data.test.labels
+    return replace(data, test=data.test.at(right))
+
+
+def _moved(data: Split, device: torch.device) -> Split:
+    if device.type == "cpu":
+        return data
+    return Split(train=data.train.to(device), test=data.test.to(device))
+
+
+def cached_crew(experiment: Experiment, folder: Path) -> list[Learner]:
+    """The surrogate learners, each trained once for all trials, or once for each."""
+    base = Seed(experiment.seed)
+    return [
+        Cached(
+            learner=learner,
+            folder=folder / "networks",
+            pinned=base.child("surrogate", k) if experiment.share_surrogates else None,
+        )
+        for k, learner in enumerate(experiment.crew())
+    ]
+
+
+def _place(experiment: Experiment, job: Job, train: Dataset) -> dict[str, Any]:
+    """Where a row belongs in the tables."""
+    threat = experiment.scenarios()[job.scenario]
+    return {
+        "attack": experiment.attack_names()[job.attack],
+        "scenario": experiment.scenario_names()[job.scenario],
+        "trial": job.trial,
+        "budget": threat.budget,
+        "radius": perturbation_name(threat),
+        "radius_value": getattr(threat.perturbation, "radius", None),
+        "training_rows": len(train),
+    }
+
+
+def _victim_row(experiment: Experiment, job: Job) -> dict[str, Any]:
+    return {
+        "control": job.kind,
+        "defense": stack_name(experiment.defenses[job.defense]),
+        "victim": experiment.victim_names()[job.victim],
+        "run": job.run,
+    }
