@@ -27,6 +27,7 @@ from mithridate.model import Architecture, Stack
 from mithridate.models.linear import Linear
 from mithridate.models.mlp import MLP
 from mithridate.models.smallconvnet import SmallConvNet
+from mithridate.ops.criteria import CRITERIA, head_gradient_norms
 from mithridate.ops.matching import OBJECTIVES
 from mithridate.seeding import Seed
 from mithridate.testing import CornerMark, toy, undisturbed
@@ -172,7 +173,7 @@ class TestCriteria:
     def test_cw_is_the_margin_summed(self):
         logits = torch.tensor([[1.0, 3.0, 2.0], [5.0, 1.0, 0.0]])
         labels = torch.tensor([2, 0])
-        assert float(gradient_matching.CRITERIA["cw"](logits, labels)) == 1.0
+        assert float(CRITERIA["cw"](logits, labels)) == 1.0
 
     @pytest.mark.parametrize("loss", sorted(OBJECTIVES))
     def test_cw_with_every_row_called_right_is_no_nan(self, loss):
@@ -310,7 +311,7 @@ class TestSelection:
         assert poison.rows.ids.tolist() == sorted(candidates.ids[largest].tolist())
 
     def test_the_norm_is_exact(self):
-        found = gradient_matching._gradient_norms(surrogate(CONV), DATA.at(slice(0, 5)))
+        found = head_gradient_norms(surrogate(CONV), DATA.at(slice(0, 5)))
         model = surrogate(CONV)
         for k in range(5):
             inputs, labels = DATA.take(torch.tensor([k]))

@@ -24,14 +24,12 @@ Differences from the paper and its released code:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mithridate.attack import Attack
 from mithridate.dataset import Dataset, Space
@@ -39,6 +37,7 @@ from mithridate.errors import ConfigError
 from mithridate.goal import Aims, Backdoor, GoalSpec, Misclassify
 from mithridate.learner import Hook, Learner, trained
 from mithridate.model import Classifier
+from mithridate.ops.criteria import CRITERIA, head_gradient_norms
 from mithridate.ops.gradients import Backend, matched, parameter_gradient, trusted_backend
 from mithridate.ops.matching import OBJECTIVES, Loss, cosine
 from mithridate.poison import Poison, no_poison
@@ -166,7 +165,7 @@ class GradientMatching(Attack):
         if self.select == "random" or threat.base_ids:
             return drawn
         candidates = data.rows(threat.candidates(data, aims, seed.child("pick")))
-        norms = sum(_gradient_norms(each.model, candidates) for each in surrogates)
+        norms = sum(head_gradient_norms(each.model, candidates) for each in surrogates)
         assert isinstance(norms, Tensor)
         return candidates.ids[norms.topk(len(drawn)).indices].sort().values
 
@@ -338,21 +337,6 @@ class _Brewing:
         return self.attack._surrogates(poisoned, self.aims, self.learners, self.seed.child("retrain", step), watch)
 
 
-def _cw(logits: Tensor, labels: Tensor) -> Tensor:
-    """Carlini and Wagner's margin: largest logit less the label's, at least -100 (as the released code); summed."""
-    margin = logits.amax(1) - logits.gather(1, labels[:, None])[:, 0]
-    return margin.clamp_min(-100).sum()
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return functional.cross_entropy(logits, labels, reduction="sum")
-
-
-CRITERIA: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
-    {"cross-entropy": _cross_entropy, "cw": _cw, "untargeted-cross-entropy": _cross_entropy}
-)
-
-
 def _optimiser(kind: str, change: torch.nn.Parameter, step_size: float) -> torch.optim.Optimizer:
     if kind in ("signed-adam", "adam"):
         return torch.optim.Adam([change], lr=step_size)
@@ -395,15 +379,6 @@ def _trained_until(
         if progress.epoch >= until:
             break
     return progress.model.eval()
-
-
-def _gradient_norms(model: Classifier, rows: Dataset) -> Tensor:
-    """Norm of each row's gradient in the head's weights and bias, ``(n,)``: |p - onehot| * sqrt(|features|^2 + 1)."""
-    with torch.no_grad():
-        features = torch.cat([model.features(part) for part in torch.split(rows.all_inputs(), 512)])
-        error = model.head(features).softmax(1) - functional.one_hot(rows.labels, rows.space.num_classes)
-    lengths: Tensor = torch.linalg.vector_norm(error, dim=1)
-    return lengths * (features.square().sum(1) + 1).sqrt()
 
 
 def _report(watch: Watch, stage: str, done: int, total: int, value: Tensor) -> None:
