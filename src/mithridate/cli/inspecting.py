@@ -1,22 +1,26 @@
-"""``mithridate inspect``: read a poison set."""
+"""``mithridate inspect``: read a poison set, ours or the poisoning benchmark's."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from mithridate.poisonset import PoisonSet
+
 
 def inspect(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A poison set.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A poison set, or the benchmark's three pickles.")],
+    data: Annotated[str, typer.Option(help="For pickles: the name of the data set that they poison.")] = "cifar10",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a poison set holds, after checking that it is whole."""
-    from mithridate import inspection, poisonset, registry
+    """Say what a poison set holds, after checking that it is whole. Pickles are read without running them."""
+    from mithridate import inspection
 
-    facts = inspection.summary(poisonset.read(folder, triggers=registry.triggers()))
+    facts = inspection.summary(_read(folder, data))
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -24,3 +28,14 @@ def inspect(
     for name, value in facts.items():
         text = ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
         typer.echo(f"{str(name).replace('_', ' '):<{width}}  {text}")
+
+
+def _read(folder: Path, data: str) -> PoisonSet:
+    """The poison set in a folder, whichever of the two formats it is in."""
+    from mithridate import config, peers, poisonset, registry
+    from mithridate.source import Source
+
+    if not (folder / "poisons.pickle").is_file():
+        return poisonset.read(folder, triggers=registry.triggers())
+    source = config.parse(Source, data, where="--data")  # type: ignore[type-abstract]
+    return peers.read_benchmark(folder, train=source.load().train)
