@@ -124,7 +124,7 @@ def _machines(earlier: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
 
 def _identity(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that must agree for a run to go on: all but its size and its words."""
-    free = {"about", "notes", "trials", "runs", "controls", "vary"}
+    free = {"about", "notes", "trials", "runs", "controls", "vary", "vary_trials"}
     return {key: value for key, value in settings.items() if key not in free}
 
 
