@@ -335,7 +335,7 @@ def test_same_seed_same_weights_and_another_seed_others():
         ("tests.models.test_wrapped:returns_nothing", "must return a torch.nn.Module, but returned a NoneType"),
         (failing, "the factory 'failing' failed"),
     ],
-    ids=str,
+    ids=lambda each: getattr(each, "__name__", each),
 )
 def test_a_factory_that_cannot_be_used_is_refused_with_a_sentence(factory, sentence):
     with pytest.raises(ModelError, match=sentence):
@@ -343,7 +343,9 @@ def test_a_factory_that_cannot_be_used_is_refused_with_a_sentence(factory, sente
 
 
 @pytest.mark.parametrize(
-    "factory", ["", "package.module", ":function", "package.module:", lambda: Recurrent()], ids=str
+    "factory",
+    ["", "package.module", ":function", "package.module:", lambda: Recurrent()],
+    ids=["empty", "no-function", "no-module", "no-name", "lambda"],
 )
 def test_a_factory_without_a_name_is_refused(factory):
     with pytest.raises(ConfigError, match=r"package\.module:function|at the top of a module"):
