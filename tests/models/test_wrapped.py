@@ -302,7 +302,7 @@ def test_normalising_needs_the_space():
         (Recurrent, "fc"),
         (passing, "fc"),
     ],
-    ids=str,
+    ids=lambda each: getattr(each, "__name__", str(each)),
 )
 def test_a_factory_is_told_the_number_of_classes(factory, head):
     space = Space(shape=(1, 12, 12), num_classes=6)
