@@ -91,8 +91,8 @@ class GradientMatching(Attack):
     micro_batch: int = 256
     """Rows differentiated at once; decides memory, never the result (but for float rounding)."""
     backend: Backend = "auto"
-    """How the mixed derivative is computed: ``double`` backward, ``gated`` difference (twice as fast on CPUs,
-    cosine above 0.999 to ``double``), or ``auto``."""
+    """How the mixed derivative is computed: ``double`` backward, ``gated`` difference (faster on CPUs, and
+    used only where its cosine to ``double`` is above 0.999), or ``auto``."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot craft."""
