@@ -14,6 +14,7 @@ test: lint
 
 test-slow: .venv/installed-test
 	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 -m hypothesis --hypothesis-profile search
 
 lint: .venv/installed-test
 	$(BIN)/ruff check src tests benchmarks examples

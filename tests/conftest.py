@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from mithridate import campaign
 from mithridate.dataset import Dataset, Space
@@ -16,6 +17,11 @@ from mithridate.source import Split
 from tests.runs import carried_out, tiny
 
 torch.set_num_threads(1)
+
+# `make test` tries the same examples on every machine; `make test-slow` also searches for new ones.
+settings.register_profile("steady", derandomize=True, database=None, deadline=None)
+settings.register_profile("search", deadline=None, print_blob=True)
+settings.load_profile("steady")
 
 
 def stripes(rows: int, *, seed: int, classes: int = 3, size: int = 12, first_id: int = 0) -> Dataset:

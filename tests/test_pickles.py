@@ -265,6 +265,11 @@ def test_too_large_a_file_is_refused_unread(tmp_path: Path) -> None:
         read_pickle(path)
 
 
+def test_strange_escapes_in_strings_are_refused_without_a_warning(load: Callable[[bytes], Any]) -> None:
+    with pytest.raises(FormatError, match="STRING"):
+        load(b"\x80\x02S'\\d'\n.")
+
+
 def test_old_protocols_are_refused_with_a_reason(load: Callable[[bytes], Any]) -> None:
     with pytest.raises(FormatError, match="pickle protocols 2 to 5"):
         load(pickle.dumps([1000], 0))

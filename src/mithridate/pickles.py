@@ -15,6 +15,7 @@ import io
 import math
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ def read_pickle(path: Path) -> Any:
     except OSError as error:
         raise FormatError(f"cannot read '{path}': {error.strerror or error}") from error
     try:
-        return _Machine(_FUNCTIONS, _Allowance(MOST_STEPS, 4 * len(content))).run(io.BytesIO(content))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pickletools remarks on escapes in strings, whose opcodes are refused
+            return _Machine(_FUNCTIONS, _Allowance(MOST_STEPS, 4 * len(content))).run(io.BytesIO(content))
     except FormatError as error:
         raise FormatError(f"'{path}' {error}; nothing in it was run") from None
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error) as error:
