@@ -206,7 +206,7 @@ class Recording(Learner):
     def augment(self, inputs, *, space, generator):
         return self.inner.augment(inputs, space=space, generator=generator)
 
-    def train(self, data, *, seed, hooks=()):
+    def train(self, data, *, seed, hooks=(), resume=None):
         self.calls.append((data, seed))
         yield from self.inner.train(data, seed=seed, hooks=hooks)
 
@@ -347,7 +347,7 @@ class TestFeatureMap:
 
 def test_progress_of_a_learner_without_epochs_is_said(learner):
     class Lazy(Recording):
-        def train(self, data, *, seed, hooks=()):
+        def train(self, data, *, seed, hooks=(), resume=None):
             yield from ()
 
     with pytest.raises(ConfigError, match="trains for no epoch; set epochs to at least 1"):

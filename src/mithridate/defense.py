@@ -2,21 +2,91 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
 
-from mithridate.learner import Learner
+import torch
+from torch import Tensor
+
+from mithridate.checkpoint import Checkpoint
+from mithridate.dataset import Dataset, Space
+from mithridate.learner import Around, Hook, Learner, Progress, Removal, removals_of, removals_state
+from mithridate.model import Classifier
+from mithridate.seeding import Seed
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Truth:
+    """What only the referee knows, told to the defenses that play the oracle."""
+
+    poison_ids: Tensor
+    """``(n,)`` int64: the poisoned rows of the training set."""
 
 
 class Defense(ABC):
     """A published way of training more safely. Kinds are frozen dataclasses in ``defenses/``, one method a file."""
 
     name: ClassVar[str]
+    drops: ClassVar[bool] = False
+    """Whether it removes rows, so that its number needs the controls which remove as many."""
 
     @abstractmethod
     def protect(self, learner: Learner) -> Learner:
         """A learner that trains as ``learner`` does, protected."""
+
+    @property
+    def oracle(self) -> bool:
+        """Whether it uses what no defender can know; results are then stamped so."""
+        return False
+
+    def told(self, truth: Truth) -> Defense:
+        """This defense once the referee has spoken. Every defense but an oracle stops its ears."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Verdict:
+    """What a filter thinks of every row."""
+
+    scores: Tensor
+    """``(N,)`` float, higher is more suspect. Comparable within a class at least; NaN for a row not looked at."""
+    flagged: Tensor
+    """``(N,)`` bool: the rows it would remove."""
+
+
+class Filter(Defense):
+    """A defense that trains a probe, judges all rows by its features, and trains again without those it flags."""
+
+    drops: ClassVar[bool] = True
+
+    @abstractmethod
+    def judge(self, features: Tensor, data: Dataset, *, seed: Seed) -> Verdict:
+        """A verdict on every row of ``data``.
+
+        ``features`` ``(N, D)`` float32 are the probe's penultimate features of the unaugmented rows, in the same order.
+        The order of the rows does not matter, nor does it which ids they have.
+        """
+
+    @final
+    def protect(self, learner: Learner) -> Learner:
+        """Train a probe as ``learner`` does, and then again from scratch without the flagged rows."""
+        return Filtered(learner=learner, defense=self)
+
+
+class HookDefense(Defense):
+    """A defense that acts inside the training loop."""
+
+    @abstractmethod
+    def hook(self, learner: Learner, seed: Seed) -> Hook:
+        """A fresh hook for one training of ``learner``; ``seed`` decides its own draws."""
+
+    @final
+    def protect(self, learner: Learner) -> Learner:
+        """Train as ``learner`` does, with the hook."""
+        return Hooked(learner=learner, defense=self)
 
 
 def protect(learner: Learner, defenses: Sequence[Defense]) -> Learner:
@@ -27,5 +97,100 @@ def protect(learner: Learner, defenses: Sequence[Defense]) -> Learner:
 
 
 def stack_name(defenses: Sequence[Defense]) -> str:
-    """The name of a stack of defenses, for tables: ``none``, or names joined by ``+``."""
-    return " + ".join(defense.name for defense in defenses) or "none"
+    """The name of a stack of defenses, for tables: ``none``, or names joined by ``+``; oracles are stamped."""
+    return " + ".join(each.name + (" (oracle)" if each.oracle else "") for each in defenses) or "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooked(Around):
+    """Trains with the hook of a defense."""
+
+    name: ClassVar[str] = "hooked"
+
+    defense: HookDefense
+    """Whose hook it is."""
+
+    def build(self, space: Space, seed: Seed) -> Classifier:
+        """The network of the learner inside."""
+        return self.learner.build(space, seed)
+
+    def train(
+        self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
+    ) -> Iterator[Progress]:
+        """Train with a fresh hook, before the hooks given."""
+        hook = self.defense.hook(self.learner, seed.child(self.defense.name))
+        yield from self.learner.train(data, seed=seed, hooks=(hook, *hooks), resume=resume)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filtered(Around):
+    """Trains a probe, removes what a filter flags, and trains again from scratch.
+
+    Probe and final network are trained from the same seed. So the probe is the network that would have been trained
+    without defense; several filters share it where the learner inside remembers its trainings.
+    """
+
+    name: ClassVar[str] = "filtered"
+
+    defense: Filter
+    """Who judges."""
+
+    def build(self, space: Space, seed: Seed) -> Classifier:
+        """The network of the learner inside."""
+        return self.learner.build(space, seed)
+
+    def train(
+        self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
+    ) -> Iterator[Progress]:
+        """Probe, judgement, training; progress is that of the last."""
+        if resume is None:
+            probe = self.learner.fit(data, seed=seed)
+            removal, reused = self._removal(probe, data, seed), probe.reused
+        else:
+            (removal,), reused = removals_of(resume.under("filter")), float(resume.facts["reused"])
+        rest = data.without(removal.ids)
+        inner = resume.under("inner") if resume else None
+        for progress in self.learner.train(rest, seed=seed, hooks=hooks, resume=inner):
+            yield _filtered(progress, removal, reused)
+
+    def _removal(self, probe: Progress, data: Dataset, seed: Seed) -> Removal:
+        started = time.perf_counter()
+        data = data.at(data.ids.argsort())  # so that the order of the rows cannot matter
+        verdict = self.defense.judge(features_of(probe.model, data), data, seed=seed.child(self.defense.name))
+        ids = ranked(verdict, data)
+        return Removal(by=self.defense.name, epoch=0, ids=ids, seconds=time.perf_counter() - started)
+
+
+def _filtered(progress: Progress, removal: Removal, reused: float) -> Progress:
+    """Progress after a filter, with what it removed and how to go on."""
+    inner = progress.state
+
+    def state() -> Checkpoint:
+        assert inner is not None
+        own = Checkpoint(facts={"reused": reused})
+        return own.joined(filter=removals_state([removal]), inner=inner())
+
+    return replace(
+        progress,
+        removals=(removal, *progress.removals),
+        reused=progress.reused + reused,
+        state=state if inner is not None else None,
+    )
+
+
+def ranked(verdict: Verdict, data: Dataset) -> Tensor:
+    """Ids ``(n,)`` of the flagged rows, the most suspect first, lower ids first among equals."""
+    ids, scores = data.ids[verdict.flagged], verdict.scores[verdict.flagged]
+    ids, order = ids.sort()
+    return ids[scores[order].nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True)]
+
+
+def features_of(model: Classifier, data: Dataset, *, batch_size: int = 512) -> Tensor:
+    """Penultimate features ``(N, D)`` float32 of the unaugmented rows, in evaluation mode; the mode is restored."""
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        rows = torch.split(torch.arange(len(data), device=data.device), batch_size)
+        parts = [model.features(data.take(index)[0]).flatten(1).float() for index in rows]
+    model.train(training)
+    return torch.cat(parts)

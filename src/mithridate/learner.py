@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
+from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError
 from mithridate.model import Classifier
@@ -30,6 +31,20 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Removal:
+    """Rows that a defense took out of training for good, at one moment."""
+
+    by: str
+    """Name of the defense."""
+    epoch: int
+    """Epochs done before."""
+    ids: Tensor
+    """``(n,)`` int64, the most suspect first where the defense ranks them."""
+    seconds: float = 0.0
+    """Time the choice took."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Progress:
     """Where a training stands after an epoch."""
 
@@ -42,23 +57,52 @@ class Progress:
     loss: float
     """Mean training loss of the epoch."""
     accuracy: float
-    """Training accuracy of the epoch, in [0, 1], measured while training."""
+    """Training accuracy of the epoch, in [0, 1], measured while training (0 where a hook does the backward pass)."""
+    removals: tuple[Removal, ...] = ()
+    """What defenses have taken out so far, in order."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """Numbers that defenses report, so far."""
+    reused: float = 0.0
+    """Seconds of work so far that were found done, instead of being done again."""
+    state: Callable[[], Checkpoint] | None = None
+    """Where the training stands, for ``resume``; to be called before the next epoch is asked for. None: not known."""
 
 
 class Hook:
     """A place in the training loop where a defense can act. Every method may be left as it is."""
 
-    def keep(self, data: Dataset, progress: Progress | None) -> Tensor | None:
-        """Ids ``(n,)`` to go on training with after an epoch (``progress`` is None before the first); None: all."""
+    settings: Any = None
+    """The settings that decide all it does; None where a training with it must not be remembered."""
+
+    def drop(self, data: Dataset, active: Tensor, progress: Progress | None) -> Removal | None:
+        """Rows to take out for good before the next epoch (``progress`` is None before the first), or None.
+
+        ``data`` holds all rows, ``active`` ``(N,)`` bool says which are still trained on.
+        """
         return None
 
-    def transform(self, batch: Batch, generator: torch.Generator) -> Batch:
+    def batches(self, count: int, size: int, generator: torch.Generator) -> Sequence[Tensor] | None:
+        """Row numbers below ``count`` of each batch of an epoch, or None for a shuffle cut into parts of ``size``."""
+        return None
+
+    def transform(self, model: Classifier, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch to train on instead of ``batch``, after augmentation."""
         return batch
 
     def backward(self, model: Classifier, batch: Batch, generator: torch.Generator) -> Tensor | None:
-        """Fill the parameters' gradients and return the loss, or return None to let the loop do it."""
+        """Fill the parameters' gradients and return the mean loss, or return None to let the loop do it."""
         return None
+
+    def facts(self) -> Mapping[str, float]:
+        """Numbers that describe the training so far, for the tables (``{"epsilon": 3.1}``)."""
+        return {}
+
+    def state(self) -> Checkpoint:
+        """Everything that :meth:`restore` needs to go on as if nothing had happened."""
+        return Checkpoint()
+
+    def restore(self, state: Checkpoint) -> None:
+        """Go on from a state."""
 
 
 class Learner(ABC):
@@ -78,19 +122,49 @@ class Learner(ABC):
         """
 
     @abstractmethod
-    def train(self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = ()) -> Iterator[Progress]:
-        """Train from the start on ``data``, on its device; one item an epoch."""
+    def train(
+        self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
+    ) -> Iterator[Progress]:
+        """Train on ``data``, on its device; one item an epoch.
+
+        From the start, or from the state of an earlier training on equal data, with equal seed and equal fresh hooks:
+        then as if it had never stopped (bit for bit on a CPU).
+        """
+
+    def last_drop(self) -> int | None:
+        """Epochs done when the learning rate falls for the last time; None where it falls smoothly or never."""
+        return None
 
     @final
-    def fit(self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = ()) -> Progress:
+    def fit(
+        self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
+    ) -> Progress:
         """Train to the end; the last item of :meth:`train`, its model in evaluation mode."""
         last: Progress | None = None
-        for progress in self.train(data, seed=seed, hooks=hooks):
+        for progress in self.train(data, seed=seed, hooks=hooks, resume=resume):
             last = progress
         if last is None:
             raise ConfigError(f"{self} trains for no epoch; set epochs to at least 1")
         last.model.eval()
         return last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around(Learner):
+    """A learner around another one, which it resembles in all but training. What defenses make of a learner."""
+
+    learner: Learner
+    """The learner inside."""
+
+    @final
+    def augment(self, inputs: Tensor, *, space: Space, generator: torch.Generator) -> Tensor:
+        """The augmentation of the learner inside."""
+        return self.learner.augment(inputs, space=space, generator=generator)
+
+    @final
+    def last_drop(self) -> int | None:
+        """That of the learner inside."""
+        return self.learner.last_drop()
 
 
 def trained(
@@ -122,3 +196,19 @@ def predictions(model: Classifier, inputs: Tensor, *, batch_size: int = 512) -> 
         parts = [model(part) for part in torch.split(inputs, batch_size)]
     model.train(training)
     return torch.cat(parts)
+
+
+def removals_state(removals: Sequence[Removal]) -> Checkpoint:
+    """Removals as a checkpoint."""
+    return Checkpoint(
+        tensors={f"{k:06d}": each.ids for k, each in enumerate(removals)},
+        facts={f"{k:06d}": [each.by, each.epoch, each.seconds] for k, each in enumerate(removals)},
+    )
+
+
+def removals_of(state: Checkpoint) -> tuple[Removal, ...]:
+    """The removals in such a checkpoint."""
+    return tuple(
+        Removal(by=str(by), epoch=int(epoch), ids=state.tensors[key], seconds=float(seconds))
+        for key, (by, epoch, seconds) in sorted(state.facts.items())
+    )

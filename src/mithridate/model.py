@@ -30,6 +30,13 @@ class Classifier(nn.Module, ABC):
     def head_parameters(self) -> list[nn.Parameter]:
         """The parameters of the head: what is trained when features are frozen."""
 
+    def certificate(self, inputs: Tensor) -> Tensor | None:
+        """How many training rows may be inserted or removed, in all, without changing the class of an input: proven.
+
+        ``(N,)`` int64 for inputs ``(N, *shape)``. None where nothing is proven, as for every ordinary network.
+        """
+        return None
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits ``(N, num_classes)`` of inputs ``(N, *shape)`` in natural units. Final: override the two parts."""
         logits: Tensor = self.head(self.features(inputs))

@@ -523,7 +523,7 @@ class Spy(Learner):
     def augment(self, inputs, *, space, generator):
         return self.inner.augment(inputs, space=space, generator=generator)
 
-    def train(self, data, *, seed, hooks=()):
+    def train(self, data, *, seed, hooks=(), resume=None):
         self.calls.append((data, seed))
         yield from self.inner.train(data, seed=seed, hooks=hooks)
 
@@ -577,9 +577,9 @@ class Doubled(Spy):
     def augment(self, inputs, *, space, generator):
         return self.inner.augment(inputs, space=space, generator=generator) * 2
 
-    def train(self, data, *, seed, hooks=()):
+    def train(self, data, *, seed, hooks=(), resume=None):
         class Double(Hook):
-            def transform(self, batch, generator):
+            def transform(self, model, batch, generator):
                 return replace(batch, inputs=batch.inputs * 2)
 
         self.calls.append((data, seed))

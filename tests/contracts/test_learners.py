@@ -70,7 +70,7 @@ class Broken(Learner):
     def augment(self, inputs, *, space, generator):
         return inputs.detach() + 0 * inputs if self.how == "detached" else inputs
 
-    def train(self, data, *, seed, hooks=()):
+    def train(self, data, *, seed, hooks=(), resume=None):
         for progress in QUICK["sgd"].train(data, seed=seed):
             if self.how == "global randomness":
                 torch.rand(1)

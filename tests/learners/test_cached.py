@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from mithridate.learner import Hook, predictions
+from mithridate.learner import Hook, Removal, predictions
 from mithridate.learners.cached import Cached
 from mithridate.learners.sgd import SGD
 from mithridate.model import Architecture, Classifier
@@ -26,9 +27,9 @@ def trainings(monkeypatch):
     """The number of trainings so far, as a list of their seeds."""
     seeds, train = [], SGD.train
 
-    def counted(self, data, *, seed, hooks=()):
+    def counted(self, data, *, seed, hooks=(), resume=None):
         seeds.append(seed)
-        return train(self, data, seed=seed, hooks=hooks)
+        return train(self, data, seed=seed, hooks=hooks, resume=resume)
 
     monkeypatch.setattr(SGD, "train", counted)
     return seeds
@@ -118,19 +119,64 @@ def test_a_damaged_file_is_trained_again(tmp_path, trainings, how):
     assert path.read_bytes() != whole
     assert same(cached.fit(DATA, seed=Seed(1)), first)
     assert len(trainings) == 2
-    assert path.read_bytes() == whole
+    assert same(cached.fit(DATA, seed=Seed(1)), first)
+    assert len(trainings) == 2
 
 
-def test_hooks_bypass_the_memory(tmp_path, trainings):
-    class Fewer(Hook):
-        def keep(self, data, progress):
-            return data.ids[:20]
+class Fewer(Hook):
+    """Drops all but the first rows."""
 
+    def __init__(self, settings=None, left=20):
+        self.settings, self.left = settings, left
+
+    def drop(self, data, active, progress):
+        return None if progress else Removal(by="fewer", epoch=0, ids=data.ids[self.left :], seconds=0.5)
+
+    def facts(self):
+        return {"left": float(self.left)}
+
+
+def test_nameless_hooks_bypass_the_memory(tmp_path, trainings):
     cached = Cached(learner=SMALL, folder=tmp_path)
     plain = cached.fit(DATA, seed=Seed(1))
     assert not same(cached.fit(DATA, seed=Seed(1), hooks=(Fewer(),)), plain)
     assert same(cached.fit(DATA, seed=Seed(1)), plain)
     assert len(trainings) == 2
+
+
+def test_a_hook_with_settings_is_remembered_with_what_it_did(tmp_path, trainings):
+    cached = Cached(learner=SMALL, folder=tmp_path)
+    first, found, other = (cached.fit(DATA, seed=Seed(1), hooks=(Fewer(k, 48 - k),)) for k in (20, 20, 30))
+    assert len(trainings) == 2
+    assert same(first, found)
+    assert not same(first, other)
+    assert not same(first, cached.fit(DATA, seed=Seed(1)))
+    (removal,) = found.removals
+    assert (removal.by, removal.epoch, removal.seconds) == ("fewer", 0, 0.5)
+    assert removal.ids.tolist() == DATA.ids[28:].tolist()
+    assert found.facts == {"left": 28.0}
+
+
+def test_time_saved_is_told(tmp_path):
+    cached = Cached(learner=SMALL, folder=tmp_path)
+    first, found = cached.fit(DATA, seed=Seed(1)), cached.fit(DATA, seed=Seed(1))
+    assert first.reused == 0
+    assert 0 < found.reused < 10
+
+
+def test_what_was_not_used_for_longest_makes_room(tmp_path, trainings):
+    cached = Cached(learner=SMALL, folder=tmp_path)
+    cached.fit(DATA, seed=Seed(1))
+    (path,) = tmp_path.iterdir()
+    cached = replace(cached, room=int(2.5 * path.stat().st_size))
+    for seed in (2, 1, 3):  # finding the first one makes it newer than the second
+        time.sleep(0.02)
+        cached.fit(DATA, seed=Seed(seed))
+    assert len(list(tmp_path.iterdir())) == 2
+    cached.fit(DATA, seed=Seed(1))
+    assert len(trainings) == 3
+    cached.fit(DATA, seed=Seed(2))
+    assert len(trainings) == 4
 
 
 def test_a_training_left_early_is_not_kept(tmp_path, trainings):
@@ -150,12 +196,12 @@ def test_two_writers_of_one_network_do_not_trip_each_other(tmp_path, monkeypatch
     def slow(self, target):
         if rivals:  # before the first has renamed its file, another process writes and renames its own
             rival = rivals.pop()
-            monkeypatch.setattr("mithridate.learners.cached.os.getpid", lambda: rival)
+            monkeypatch.setattr("mithridate.checkpoint.os.getpid", lambda: rival)
             Cached(learner=SMALL, folder=tmp_path).fit(DATA, seed=Seed(1))
         return replace_file(self, target)
 
     real = os.getpid()
-    monkeypatch.setattr("mithridate.learners.cached.os.getpid", lambda: real)
+    monkeypatch.setattr("mithridate.checkpoint.os.getpid", lambda: real)
     monkeypatch.setattr(Path, "replace", slow)
     found = cached.fit(DATA, seed=Seed(1))
     assert same(found, SMALL.fit(DATA, seed=Seed(1)))

@@ -10,15 +10,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mithridate import checkpoint
+from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError, DataError
-from mithridate.learner import Hook, predictions, trained
+from mithridate.learner import Hook, Removal, predictions, trained
 from mithridate.learners.augment import Augmentation
 from mithridate.learners.schedule import factor
 from mithridate.learners.sgd import SGD
 from mithridate.model import Architecture, Stack
 from mithridate.models.linear import Linear
 from mithridate.models.smallconvnet import SmallConvNet
+from mithridate.models.wrapped import Wrapped
 from mithridate.seeding import Seed
 from mithridate.testing import toy, undisturbed
 from mithridate.trial import accuracy
@@ -37,13 +40,13 @@ class Diary(Hook):
     """Writes down every batch and every call."""
 
     def __init__(self):
-        self.batches, self.kept = [], []
+        self.seen, self.kept = [], []
 
-    def keep(self, data, progress):
-        self.kept.append((len(data), progress.epoch if progress else None))
+    def drop(self, data, active, progress):
+        self.kept.append((int(active.sum()), progress.epoch if progress else None))
 
-    def transform(self, batch, generator):
-        self.batches.append(batch)
+    def transform(self, model, batch, generator):
+        self.seen.append(batch)
         return batch
 
 
@@ -83,7 +86,7 @@ def test_training_is_the_textbook(changes):
     learner = SGD(**{**settings, **changes}, augmentation=None)
     diary, data = Diary(), table()
     found = list(learner.fit(data, seed=Seed(1), hooks=(diary,)).model.parameters())
-    expected = slow_and_obvious(learner, data, Seed(1), diary.batches, 3)
+    expected = slow_and_obvious(learner, data, Seed(1), diary.seen, 3)
     for here, there in zip(found, expected, strict=True):
         assert torch.allclose(here, there, rtol=1e-4, atol=1e-5)
 
@@ -91,11 +94,11 @@ def test_training_is_the_textbook(changes):
 def test_every_epoch_shows_every_row_once_in_a_new_order():
     diary, data = Diary(), table()
     SGD(model=Linear(), epochs=3, batch_size=8, augmentation=None).fit(data, seed=Seed(1), hooks=(diary,))
-    assert [len(batch.ids) for batch in diary.batches] == [8, 8, 7] * 3
-    epochs = [torch.cat([batch.ids for batch in diary.batches[k : k + 3]]).tolist() for k in (0, 3, 6)]
+    assert [len(batch.ids) for batch in diary.seen] == [8, 8, 7] * 3
+    epochs = [torch.cat([batch.ids for batch in diary.seen[k : k + 3]]).tolist() for k in (0, 3, 6)]
     assert [sorted(ids) for ids in epochs] == [data.ids.tolist()] * 3
     assert len({tuple(ids) for ids in epochs}) == 3
-    for batch in diary.batches:
+    for batch in diary.seen:
         rows = data.rows(batch.ids)
         assert torch.equal(batch.inputs, rows.inputs)
         assert torch.equal(batch.labels, rows.labels)
@@ -106,10 +109,10 @@ def test_a_last_row_on_its_own_joins_the_batch_before():
     learner = SGD(model=SmallConvNet(widths=(4, 4, 4), pools=(1, 2)), epochs=1, batch_size=8, augmentation=None)
     diary = Diary()
     learner.fit(stripes(17, seed=1, classes=2, size=4), seed=Seed(1), hooks=(diary,))
-    assert [len(batch.ids) for batch in diary.batches] == [8, 9]
+    assert [len(batch.ids) for batch in diary.seen] == [8, 9]
     diary = Diary()
     SGD(model=Linear(), epochs=1, batch_size=1, augmentation=None).fit(table(5), seed=Seed(1), hooks=(diary,))
-    assert [len(batch.ids) for batch in diary.batches] == [1] * 5
+    assert [len(batch.ids) for batch in diary.seen] == [1] * 5
 
 
 def test_progress_tells_loss_and_accuracy_of_the_epoch():
@@ -122,28 +125,37 @@ def test_progress_tells_loss_and_accuracy_of_the_epoch():
 
 
 class TestHooks:
-    def test_keep_is_asked_before_every_epoch_and_drops_rows_for_good(self):
+    def test_drop_is_asked_before_every_epoch_and_drops_rows_for_good(self):
         class Fewer(Diary):
-            def keep(self, data, progress):
-                super().keep(data, progress)
-                return data.ids[1:] if progress else None
+            def drop(self, data, active, progress):
+                super().drop(data, active, progress)
+                return Removal(by="me", epoch=progress.epoch, ids=data.ids[active][:1]) if progress else None
 
         hook, data = Fewer(), table()
         SGD(model=Linear(), epochs=3, batch_size=50, augmentation=None).fit(data, seed=Seed(1), hooks=(hook,))
         assert hook.kept == [(23, None), (23, 1), (22, 2)]
-        assert [sorted(batch.ids.tolist()) for batch in hook.batches] == [data.ids[k:].tolist() for k in range(3)]
+        assert [sorted(batch.ids.tolist()) for batch in hook.seen] == [data.ids[k:].tolist() for k in range(3)]
 
     def test_keeping_too_few_is_said(self):
         class Nobody(Hook):
-            def keep(self, data, progress):
-                return data.ids[:1]
+            def drop(self, data, active, progress):
+                return Removal(by="me", epoch=0, ids=data.ids[1:])
 
         with pytest.raises(DataError, match="at least 2 rows, but there are 1 left"):
             SGD(model=Linear(), augmentation=None).fit(table(), seed=Seed(1), hooks=(Nobody(),))
 
+    def test_a_hook_may_choose_the_batches(self):
+        class Halves(Diary):
+            def batches(self, count, size, generator):
+                return [torch.arange(count // 2), torch.arange(count // 2, count)]
+
+        hook, data = Halves(), table()
+        SGD(model=Linear(), epochs=1, batch_size=5, augmentation=None).fit(data, seed=Seed(1), hooks=(hook,))
+        assert [batch.ids.tolist() for batch in hook.seen] == [data.ids[:11].tolist(), data.ids[11:].tolist()]
+
     def test_transformed_batches_are_trained_on(self):
         class Zeros(Hook):
-            def transform(self, batch, generator):
+            def transform(self, model, batch, generator):
                 return replace(batch, labels=torch.zeros_like(batch.labels))
 
         learner = SGD(model=Linear(), epochs=20, lr=0.3, augmentation=None)
@@ -154,7 +166,7 @@ class TestHooks:
         """One-hot probabilities are the same training as labels."""
 
         class Soft(Hook):
-            def transform(self, batch, generator):
+            def transform(self, model, batch, generator):
                 return replace(batch, labels=functional.one_hot(batch.labels, 3).float())
 
         learner = SGD(model=Linear(), epochs=5, batch_size=8, augmentation=None)
@@ -165,16 +177,16 @@ class TestHooks:
 
     def test_hooks_transform_one_after_the_other(self):
         class Add(Hook):
-            def transform(self, batch, generator):
+            def transform(self, model, batch, generator):
                 return replace(batch, inputs=batch.inputs + 1)
 
         class Double(Hook):
-            def transform(self, batch, generator):
+            def transform(self, model, batch, generator):
                 return replace(batch, inputs=batch.inputs * 2)
 
         diary, data = Diary(), table()
         SGD(model=Linear(), epochs=1, augmentation=None).fit(data, seed=Seed(1), hooks=(Add(), Double(), diary))
-        batch = diary.batches[0]
+        batch = diary.seen[0]
         assert torch.allclose(batch.inputs, (data.rows(batch.ids).inputs + 1) * 2)
 
     def test_a_hook_that_fills_the_gradients_decides_the_step(self):
@@ -203,7 +215,7 @@ class TestHooks:
         diary, data = Diary(), stripes(30, seed=1)
         learner = SGD(model=Linear(), epochs=1, batch_size=30, augmentation=Augmentation(shift=3.0))
         learner.fit(data, seed=Seed(1), hooks=(diary,))
-        (batch,) = diary.batches
+        (batch,) = diary.seen
         clean = data.rows(batch.ids).all_inputs()
         draws = Seed(1).child("augmentation").generator()
         expected = learner.augment(clean, space=data.space, generator=draws)
@@ -306,3 +318,57 @@ def test_one_row_is_too_few():
 def test_shifted_and_mirrored_images_are_learnt(learner):
     found = replace(learner, epochs=12).fit(toy(120, seed=1), seed=Seed(0))
     assert accuracy(found.model, toy(60, seed=2)) > 0.8
+
+
+class Counter(Hook):
+    """Drops a row before each of the first epochs, and remembers how many."""
+
+    def __init__(self):
+        self.count = 0
+
+    def drop(self, data, active, progress):
+        self.count += 1
+        return Removal(by="counter", epoch=progress.epoch if progress else 0, ids=data.ids[active][:1])
+
+    def transform(self, model, batch, generator):
+        shift = torch.rand(1, generator=generator)
+        return replace(batch, inputs=batch.inputs + 0.01 * shift * self.count)
+
+    def facts(self):
+        return {"count": float(self.count)}
+
+    def state(self):
+        return Checkpoint(facts={"count": self.count})
+
+    def restore(self, state):
+        self.count = state.facts["count"]
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_resumed_training_equals_one_that_never_stopped(stop, momentum, tmp_path):
+    learner = SGD(
+        model=Wrapped(factory=dropped_out, head="5"),
+        epochs=5, batch_size=16, lr=0.05, momentum=momentum, schedule="one-cycle",
+        channels_last=True,
+    )  # fmt: skip
+    data = stripes(60, seed=1)
+    whole = learner.fit(data, seed=Seed(1), hooks=(Counter(),))
+    for progress in learner.train(data, seed=Seed(1), hooks=(Counter(),)):
+        if progress.epoch == stop:
+            checkpoint.write(progress.state(), tmp_path / "state.safetensors")
+            break
+    state = checkpoint.read(tmp_path / "state.safetensors")
+    rest = list(learner.train(data, seed=Seed(1), hooks=(Counter(),), resume=state))
+    assert [progress.epoch for progress in rest] == list(range(stop + 1, 6))
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, rest[-1].model.state_dict()[name])
+    assert (rest[-1].loss, rest[-1].accuracy, rest[-1].facts) == (whole.loss, whole.accuracy, {"count": 5.0})
+    assert [each.ids.tolist() for each in rest[-1].removals] == [each.ids.tolist() for each in whole.removals]
+    assert [each.epoch for each in rest[-1].removals] == [0, 1, 2, 3, 4]
+
+
+def dropped_out():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(400, 3)
+    )

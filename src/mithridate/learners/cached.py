@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import get_ident
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import safetensors
 import torch
-from safetensors.torch import save
-from torch import Tensor
 
+from mithridate import checkpoint
+from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
-from mithridate.learner import Hook, Learner, Progress
+from mithridate.errors import FormatError
+from mithridate.learner import Around, Hook, Learner, Progress, removals_of, removals_state
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
 from mithridate.settings import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cached(Learner):
+class Cached(Around):
     """Train as ``learner`` does, or load what an equal training left behind.
 
     A file is complete or absent (written aside, then renamed) and holds a hash of its weights; a damaged one is
@@ -33,68 +32,89 @@ class Cached(Learner):
 
     name: ClassVar[str] = "cached"
 
-    learner: Learner
-    """The learner that does the work."""
     folder: Path
     """Where networks are kept, as ``<hash>.safetensors``."""
     pinned: Seed | None = None
     """The seed used for every training, or None for the caller's."""
+    room: int = 0
+    """Bytes that the folder may hold: beyond, the files not used for longest are removed. 0: no limit."""
 
     def build(self, space: Space, seed: Seed) -> Classifier:
         """The network of the learner inside."""
         return self.learner.build(space, self.pinned or seed)
 
-    def augment(self, inputs: Tensor, *, space: Space, generator: torch.Generator) -> Tensor:
-        """The augmentation of the learner inside."""
-        return self.learner.augment(inputs, space=space, generator=generator)
+    def train(
+        self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
+    ) -> Iterator[Progress]:
+        """One item for a network found; else one an epoch, and the last network is kept.
 
-    def train(self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = ()) -> Iterator[Progress]:
-        """One item for a network found; else one an epoch, and the last network is kept. Hooks bypass the cache.
-
-        The last item of a training is read back from its file, so that it is the very network a later call will find
-        (memory format included, on which float rounding depends).
+        A hook that does not say which settings decide it bypasses the cache. The last item of a training is read back
+        from its file, so that it is the very network a later call will find (memory format included, on which float
+        rounding depends).
         """
         seed = self.pinned or seed
-        if hooks:
-            yield from self.learner.train(data, seed=seed, hooks=hooks)
+        settings = [hook.settings for hook in hooks]
+        if any(each is None for each in settings):
+            yield from self.learner.train(data, seed=seed, hooks=hooks, resume=resume)
             return
-        key = fingerprint(self.learner, seed, data.space, data.digest(), torch.__version__)  # models hold mean and std
-        path = self.folder / f"{key}.safetensors"
+        path = self.folder / f"{training_key(self.learner, data, seed, settings)}.safetensors"
         found = self._found(path, data)
         if found:
             yield found
             return
-        for progress in self.learner.train(data, seed=seed):
+        started = time.perf_counter()
+        for progress in self.learner.train(data, seed=seed, hooks=hooks, resume=resume):
             if progress.epoch < progress.epochs:
                 yield progress
             else:
-                _keep(progress, path)
-                yield self._found(path, data) or progress
+                _keep(progress, path, seconds=time.perf_counter() - started)
+                _make_room(self.folder, self.room)
+                yield self._found(path, data, fresh=progress) or progress
 
-    def _found(self, path: Path, data: Dataset) -> Progress | None:
+    def _found(self, path: Path, data: Dataset, *, fresh: Progress | None = None) -> Progress | None:
+        """The training kept at ``path``; ``fresh`` if it was done just now."""
         if not path.is_file():
             return None
         try:
-            with safetensors.safe_open(path, framework="pt", device=str(data.device)) as file:
-                facts = json.loads((file.metadata() or {})["progress"])
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            if facts.pop("weights") != fingerprint(state):
-                raise ValueError("the weights are not those that were written")
+            kept = checkpoint.read(path, device=data.device)
             model = self.build(data.space, Seed(0)).to(data.device)
-            model.load_state_dict(state)
-            return Progress(model=model.eval(), **facts)
-        except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError):
+            model.load_state_dict(dict(kept.under("model").tensors))
+            path.touch()
+            return Progress(
+                **kept.facts["progress"],
+                model=model.eval(),
+                removals=removals_of(kept.under("removals")),
+                facts=kept.facts["facts"],
+                reused=fresh.reused if fresh else kept.facts["seconds"],
+            )
+        except (FormatError, KeyError, ValueError, TypeError, RuntimeError, OSError):
             path.unlink(missing_ok=True)  # damaged: train again
             return None
 
 
-def _keep(progress: Progress, path: Path) -> None:
-    """Write a finished network so that it is complete or absent."""
-    # copies, because tied weights share memory, which the file format refuses
-    state = {name: value.contiguous().clone() for name, value in progress.model.state_dict().items()}
-    facts = {key: getattr(progress, key) for key in ("epoch", "epochs", "loss", "accuracy")}
-    facts["weights"] = fingerprint(state)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.{get_ident()}.partial")  # others may be training the same network
-    aside.write_bytes(save(state, metadata={"progress": json.dumps(facts)}))
-    aside.replace(path)
+def training_key(learner: Learner, data: Dataset, seed: Seed, hooks: Sequence[Any]) -> str:
+    """The hash of everything that decides a training. Models hold the mean and standard deviation of the space."""
+    return fingerprint(learner, seed, data.space, data.digest(), torch.__version__, *([list(hooks)] if hooks else []))
+
+
+def _keep(progress: Progress, path: Path, *, seconds: float) -> None:
+    """Write a finished network with what was recorded while it was trained."""
+    counts = {key: getattr(progress, key) for key in ("epoch", "epochs", "loss", "accuracy")}
+    facts = {"progress": counts, "facts": dict(progress.facts), "seconds": seconds + progress.reused}
+    state = Checkpoint(tensors=progress.model.state_dict())
+    checkpoint.write(Checkpoint(facts=facts).joined(model=state, removals=removals_state(progress.removals)), path)
+
+
+def _make_room(folder: Path, room: int) -> None:
+    """Remove the files not used for longest until the folder holds at most ``room`` bytes."""
+    if not room:
+        return
+    with suppress(OSError):  # others remove files too
+        files = sorted(
+            ((each.stat(), each) for each in folder.glob("*.safetensors")), key=lambda pair: -pair[0].st_mtime
+        )
+        used = 0
+        for stat, path in files:
+            used += stat.st_size
+            if used > room:
+                path.unlink(missing_ok=True)

@@ -8,21 +8,24 @@ https://arxiv.org/abs/2006.12557), and ``cpu-fast``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mithridate.checkpoint import Checkpoint, generator_state
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError, DataError
-from mithridate.learner import Batch, Hook, Learner, Progress
+from mithridate.learner import Batch, Hook, Learner, Progress, Removal, removals_of, removals_state
 from mithridate.learners.augment import Augmentation, augmented
 from mithridate.learners.precision import Precision, autocast
 from mithridate.learners.schedule import Schedule, factor
 from mithridate.model import Architecture, Classifier
 from mithridate.seeding import Seed
+
+_COUNTS = ("epoch", "epochs", "loss", "accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,50 +82,48 @@ class SGD(Learner):
         """A random draw of the augmentation."""
         return augmented(inputs, self.augmentation, space=space, generator=generator)
 
-    def train(self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = ()) -> Iterator[Progress]:
-        """Train on ``data``, on its device. Same seed and rows: same weights (bit for bit on a CPU)."""
-        model = self.build(data.space, seed.child("weights")).to(data.device)
-        if self.channels_last and len(data.space.shape) == 3:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        forward: Callable[[Tensor], Tensor] = torch.compile(model) if self.compile else model
-        optimiser = torch.optim.SGD(
-            model.parameters(),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.nesterov and self.momentum > 0,
+    def last_drop(self) -> int | None:
+        """The last of ``drops`` that comes before the end, where the schedule has steps."""
+        return (
+            max((each for each in self.drops if each < self.epochs), default=None) if self.schedule == "steps" else None
         )
-        order, draws = seed.child("order").generator(), seed.child("augmentation").generator(data.device)
-        progress: Progress | None = None
-        for epoch in range(self.epochs):
-            data = _kept(data, hooks, progress)
-            model.train()
-            with seed.child("dropout", epoch).scope():
-                totals = self._epoch(data, model, forward, optimiser, hooks, epoch, order, draws)
-            loss, correct = totals.tolist()
-            progress = Progress(epoch=epoch + 1, epochs=self.epochs, model=model, loss=loss, accuracy=correct)
-            yield progress
 
-    def _epoch(
-        self,
-        data: Dataset,
-        model: Classifier,
-        forward: Callable[[Tensor], Tensor],
-        optimiser: torch.optim.Optimizer,
-        hooks: Sequence[Hook],
-        epoch: int,
-        order: torch.Generator,
-        draws: torch.Generator,
-    ) -> Tensor:
+    def train(
+        self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
+    ) -> Iterator[Progress]:
+        """Train on ``data``, on its device. Same seed and rows: same weights (bit for bit on a CPU)."""
+        run = _Run.begun(self, data, seed, hooks)
+        forward: Callable[[Tensor], Tensor] = torch.compile(run.model) if self.compile else run.model
+        if resume is not None:
+            run.restore(resume)
+        for epoch in range(run.epoch, self.epochs):
+            run.drop()
+            run.model.train()
+            with seed.child("dropout", epoch).scope():
+                loss, correct = self._epoch(run, forward).tolist()
+            run.progress = Progress(
+                epoch=epoch + 1,
+                epochs=self.epochs,
+                model=run.model,
+                loss=loss,
+                accuracy=correct,
+                removals=tuple(run.removals),
+                facts={name: value for hook in hooks for name, value in hook.facts().items()},
+                state=run.state,
+            )
+            yield run.progress
+
+    def _epoch(self, run: _Run, forward: Callable[[Tensor], Tensor]) -> Tensor:
         """One pass over the rows; mean loss and accuracy ``(2,)``."""
-        totals = torch.zeros(2, device=data.device)
-        batches = _batches(torch.randperm(len(data), generator=order).to(data.device), self.batch_size)
+        data = run.remaining()
+        totals, seen = torch.zeros(2, device=data.device), 0
+        batches = _batches(len(data), self.batch_size, run)
         for step, index in enumerate(batches):
-            rate = factor(self.schedule, epoch=epoch + step / len(batches), epochs=self.epochs, drops=self.drops)
-            optimiser.param_groups[0]["lr"] = self.lr * rate
-            batch = self._batch(data, index, hooks, draws)
-            optimiser.zero_grad(set_to_none=True)
-            loss = _hooked_backward(model, batch, hooks, draws)
+            rate = factor(self.schedule, epoch=run.epoch + step / len(batches), epochs=self.epochs, drops=self.drops)
+            run.optimiser.param_groups[0]["lr"] = self.lr * rate
+            batch = self._batch(data, index, run)
+            run.optimiser.zero_grad(set_to_none=True)
+            loss = _hooked_backward(batch, run)
             if loss is None:
                 with autocast(self.precision, data.device):
                     logits = forward(batch.inputs)
@@ -132,43 +133,132 @@ class SGD(Learner):
                 totals += torch.stack([losses.detach() * len(index), hits.sum()])
             else:
                 totals[0] += loss * len(index)
-            optimiser.step()
-        return totals / len(data)
+            run.optimiser.step()
+            seen += len(index)
+        return totals / max(seen, 1)
 
-    def _batch(self, data: Dataset, index: Tensor, hooks: Sequence[Hook], draws: torch.Generator) -> Batch:
+    def _batch(self, data: Dataset, index: Tensor, run: _Run) -> Batch:
         inputs, labels = data.take(index)
-        inputs = self.augment(inputs, space=data.space, generator=draws)
+        inputs = self.augment(inputs, space=data.space, generator=run.draws)
         if self.channels_last and inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         batch = Batch(inputs=inputs, labels=labels, ids=data.ids[index])
-        for hook in hooks:
-            batch = hook.transform(batch, draws)
+        for hook in run.hooks:
+            batch = hook.transform(run.model, batch, run.draws)
         return batch
 
 
-def _kept(data: Dataset, hooks: Sequence[Hook], progress: Progress | None) -> Dataset:
-    """The rows that all hooks keep."""
-    for hook in hooks:
-        ids = hook.keep(data, progress)
-        if ids is not None:
-            data = data.at(torch.isin(data.ids, ids.to(data.device)))
-    if len(data) < 2:
-        raise DataError(f"training needs at least 2 rows, but there are {len(data)}" + (" left" if hooks else ""))
-    return data
+@dataclass(kw_only=True, eq=False)
+class _Run:
+    """Everything that changes while one network is trained: what a checkpoint holds."""
+
+    data: Dataset
+    active: Tensor
+    """``(N,)`` bool: the rows not removed."""
+    hooks: Sequence[Hook]
+    model: Classifier
+    optimiser: torch.optim.SGD
+    order: torch.Generator
+    draws: torch.Generator
+    removals: list[Removal] = field(default_factory=list)
+    progress: Progress | None = None
+
+    @staticmethod
+    def begun(learner: SGD, data: Dataset, seed: Seed, hooks: Sequence[Hook]) -> _Run:
+        """Before the first epoch."""
+        model = learner.build(data.space, seed.child("weights")).to(data.device)
+        if learner.channels_last and len(data.space.shape) == 3:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = torch.optim.SGD(
+            model.parameters(),
+            lr=learner.lr,
+            momentum=learner.momentum,
+            weight_decay=learner.weight_decay,
+            nesterov=learner.nesterov and learner.momentum > 0,
+        )
+        return _Run(
+            data=data,
+            active=torch.ones(len(data), dtype=torch.bool, device=data.device),
+            hooks=hooks,
+            model=model,
+            optimiser=optimiser,
+            order=seed.child("order").generator(),
+            draws=seed.child("augmentation").generator(data.device),
+        )
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self.progress.epoch if self.progress else 0
+
+    def remaining(self) -> Dataset:
+        """The rows still trained on."""
+        return self.data if bool(self.active.all()) else self.data.at(self.active)
+
+    def drop(self) -> None:
+        """Take out what the hooks say."""
+        for hook in self.hooks:
+            removal = hook.drop(self.data, self.active, self.progress)
+            if removal is not None and len(removal.ids):
+                self.active = self.active & ~torch.isin(self.data.ids, removal.ids.to(self.data.device))
+                self.removals.append(removal)
+        left = int(self.active.sum())
+        if left < 2:
+            raise DataError(f"training needs at least 2 rows, but there are {left}" + (" left" if self.hooks else ""))
+
+    def state(self) -> Checkpoint:
+        """Where the training stands."""
+        assert self.progress is not None  # handed out with the progress
+        momenta = {
+            f"momentum/{k}": self.optimiser.state[each]["momentum_buffer"]
+            for k, each in enumerate(self.optimiser.param_groups[0]["params"])
+            if self.optimiser.state[each].get("momentum_buffer") is not None
+        }
+        facts = {name: getattr(self.progress, name) for name in _COUNTS}
+        own = Checkpoint(
+            tensors={**momenta, "order": generator_state(self.order), "draws": generator_state(self.draws)}, facts=facts
+        )
+        hooks = {f"hook-{k}": hook.state() for k, hook in enumerate(self.hooks)}
+        model = Checkpoint(tensors=self.model.state_dict())
+        return own.joined(model=model, removals=removals_state(self.removals), **hooks)
+
+    def restore(self, state: Checkpoint) -> None:
+        """Go on from a state."""
+        with torch.no_grad():  # load_state_dict keeps each parameter's memory format
+            self.model.load_state_dict(dict(state.under("model").tensors))
+        for k, each in enumerate(self.optimiser.param_groups[0]["params"]):
+            if f"momentum/{k}" in state.tensors:
+                buffer = torch.empty_like(each).copy_(state.tensors[f"momentum/{k}"])
+                self.optimiser.state[each]["momentum_buffer"] = buffer
+        self.order.set_state(state.tensors["order"].cpu())
+        self.draws.set_state(state.tensors["draws"].cpu())
+        for k, hook in enumerate(self.hooks):
+            hook.restore(state.under(f"hook-{k}"))
+        self.removals = list(removals_of(state.under("removals")))
+        for removal in self.removals:
+            self.active = self.active & ~torch.isin(self.data.ids, removal.ids.to(self.data.device))
+        self.progress = Progress(
+            model=self.model, removals=tuple(self.removals), **{name: state.facts[name] for name in _COUNTS}
+        )
 
 
-def _batches(order: Tensor, size: int) -> list[Tensor]:
-    """Row numbers ``(N,)`` in batches; a last row on its own joins the batch before, as batch norm needs two."""
-    parts = list(torch.split(order, size))
+def _batches(count: int, size: int, run: _Run) -> Sequence[Tensor]:
+    """Row numbers in batches; a last row on its own joins the batch before, as batch norm needs two."""
+    device = run.data.device
+    for hook in run.hooks:
+        found = hook.batches(count, size, run.order)
+        if found is not None:
+            return [each.to(device) for each in found]
+    parts = list(torch.split(torch.randperm(count, generator=run.order).to(device), size))
     if size > 1 and len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts
 
 
-def _hooked_backward(model: Classifier, batch: Batch, hooks: Sequence[Hook], draws: torch.Generator) -> Tensor | None:
+def _hooked_backward(batch: Batch, run: _Run) -> Tensor | None:
     """The loss of the first hook that fills the gradients itself, or None."""
-    for hook in hooks:
-        loss = hook.backward(model, batch, draws)
+    for hook in run.hooks:
+        loss = hook.backward(run.model, batch, run.draws)
         if loss is not None:
             return loss.detach()
     return None
