@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest, permutation_test
 
 from mithridate.errors import ConfigError
-from mithridate.stats import mean_interval, rate, wilson
+from mithridate.stats import mean_interval, paired, rate, sign_flip, wilson
 
 
 def effective(by_trial: list[list[float]]) -> float:
@@ -150,3 +151,97 @@ class TestMeanInterval:
     def test_of_nothing_is_refused(self) -> None:
         with pytest.raises(ConfigError):
             mean_interval([])
+
+
+class TestPaired:
+    def test_by_hand(self) -> None:
+        """Five trials hit against five missed, one victim each: Wilson's bounds at 5 of 5 and 0 of 5 are 1/(1+z^2/5).
+
+        z^2/5 = 0.768292, so each rate may be off by 0.434482; nothing varies, so nothing is known of the correlation.
+        """
+        found = paired([[0.0]] * 5, [[1.0]] * 5)
+        assert (found.mean, found.low, found.trials) == (-1, -1, 5)
+        assert found.high == pytest.approx(-1 + math.sqrt(2) * 0.434482, abs=1e-6)
+        assert found.chance == 1 / 32
+        assert found.below
+        assert not found.above
+
+    def test_four_trials_are_never_clear(self) -> None:
+        found = paired([[0.0, 0.0]] * 4, [[1.0, 1.0]] * 4)
+        assert found.chance == 1 / 16
+        assert not found.below
+
+    def test_the_other_way_round_is_the_same_with_the_other_sign(self) -> None:
+        one, two = [[1.0, 0.0], [1.0], [0.5, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0], [0.5, 0.0], [1.0, 0.0]]
+        there, back = paired(one, two), paired(two, one)
+        assert (back.mean, back.low, back.high) == pytest.approx((-there.mean, -there.high, -there.low))
+        assert back.chance == there.chance
+
+    def test_trials_that_agree_make_it_surer_and_never_surer_than_their_correlation_allows(self) -> None:
+        """9 hits and 6 hits of 12: in the same trials, or in as different ones as there are."""
+        many = [[1.0]] * 9 + [[0.0]] * 3
+        same = [[1.0]] * 6 + [[0.0]] * 6
+        surer, less = paired(same, many), paired(same[::-1], many)
+        assert surer.mean == less.mean == pytest.approx(-0.25)
+        assert surer.high - surer.low < less.high - less.low
+        one, two = rate(same), rate(many)
+        r = 1 / math.sqrt(3) - 1 / math.sqrt(12)  # phi of the table 6, 3, 0, 3 is 18 / sqrt(36 * 27)
+        half = math.sqrt(
+            (one.high - one.mean) ** 2
+            + (two.mean - two.low) ** 2
+            - 2 * r * (one.high - one.mean) * (two.mean - two.low)
+        )
+        assert surer.high == pytest.approx(-0.25 + half)
+
+    def test_equal_rates_are_not_clear(self) -> None:
+        found = paired([[1.0], [0.0], [1.0]], [[1.0], [0.0], [1.0]])
+        assert (found.mean, found.chance) == (0, 1)
+        assert found.low < 0 < found.high
+        assert not found.below
+
+    @pytest.mark.parametrize("count", [1, 2, 5, 9])
+    def test_chance_counts_every_way_to_swap(self, count: int) -> None:
+        draws = np.random.default_rng(count)
+        differences = [float(each) for each in draws.integers(-4, 5, count) / 4]
+        sums = [
+            sum(sign * each for sign, each in zip(signs, differences, strict=True))
+            for signs in itertools.product((1, -1), repeat=count)
+        ]
+        expected = sum(each >= abs(sum(differences)) - 1e-9 for each in sums) / 2**count
+        assert sign_flip(differences) == pytest.approx(expected, abs=1e-12)
+
+    def test_chance_equals_scipys_exact_test(self) -> None:
+        one, two = np.array([0.0, 0.5, 0, 0, 1, 0.5, 0]), np.array([1.0, 1, 0.5, 1, 0.5, 1, 1])
+        options = {"permutation_type": "samples", "alternative": "less", "n_resamples": np.inf, "vectorized": False}
+        expected = permutation_test((one, two), lambda x, y: (x - y).mean(), **options).pvalue
+        found = paired([[value] for value in one], [[value] for value in two])
+        assert found.chance == pytest.approx(expected)
+
+    def test_a_hundred_trials_are_no_trouble(self) -> None:
+        assert sign_flip([0.5] * 100) == pytest.approx(0.5**100)
+        assert sign_flip([0.5, -0.5] * 50) == pytest.approx(0.5 + math.comb(100, 50) / 2**101)
+
+    @pytest.mark.parametrize(("first", "second", "alike"), [(0.7, 0.12, 1.0), (0.9, 0.5, 1.0), (0.6, 0.6, 4.0)])
+    def test_covers_the_truth_and_rarely_calls_equals_different(
+        self, first: float, second: float, alike: float
+    ) -> None:
+        """Ten trials of two victims; a trial that is hard for one defense is as hard for the other."""
+        draws = np.random.default_rng(3)
+        hard, runs = draws.random((300, 10)), 300
+        own = [_beta_at(hard, rate, alike) for rate in (first, second)]
+        hits = [(draws.random((runs, 10, 2)) < each[:, :, None]).astype(float) for each in own]
+        found = [paired(one.tolist(), two.tolist()) for one, two in zip(*hits, strict=True)]
+        truth = first - second
+        assert np.mean([each.low <= truth <= each.high for each in found]) >= 0.93
+        if truth == 0:
+            assert np.mean([each.below or each.above for each in found]) <= 0.05
+
+    @pytest.mark.parametrize(("one", "two"), [([], []), ([[1.0]], [[1.0], [0.0]]), ([[1.0], []], [[1.0], [0.0]])])
+    def test_refuses_trials_that_do_not_match(self, one: list[list[float]], two: list[list[float]]) -> None:
+        with pytest.raises(ConfigError, match="same trials"):
+            paired(one, two)
+
+
+def _beta_at(quantiles: np.ndarray, mean: float, alike: float) -> np.ndarray:
+    """Quantiles of the beta distribution with that mean."""
+    return np.asarray(beta.ppf(quantiles, alike * mean, alike * (1 - mean)))
