@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from mithridate.checkpoint import Checkpoint, generator_state
 from mithridate.dataset import Dataset, Space
-from mithridate.errors import ConfigError, DataError
+from mithridate.errors import ConfigError, DataError, FormatError
 from mithridate.learner import Batch, Hook, Learner, Progress, Removal, removals_of, removals_state
 from mithridate.learners.augment import Augmentation, augmented
 from mithridate.learners.precision import Precision, autocast
@@ -91,27 +91,23 @@ class SGD(Learner):
     def train(
         self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
     ) -> Iterator[Progress]:
-        """Train on ``data``, on its device. Same seed and rows: same weights (bit for bit on a CPU)."""
+        """Train on ``data``, on its device. Same seed and rows: same weights (bit for bit on a CPU).
+
+        Resumed from the end of a training, it yields that last item again. Raises :class:`FormatError` where the state
+        is that of a training of another kind.
+        """
         run = _Run.begun(self, data, seed, hooks)
         forward: Callable[[Tensor], Tensor] = torch.compile(run.model) if self.compile else run.model
         if resume is not None:
             run.restore(resume)
+            if run.progress is not None and run.epoch >= self.epochs:
+                yield run.progress
         for epoch in range(run.epoch, self.epochs):
             run.drop()
             run.model.train()
             with seed.child("dropout", epoch).scope():
                 loss, correct = self._epoch(run, forward).tolist()
-            run.progress = Progress(
-                epoch=epoch + 1,
-                epochs=self.epochs,
-                model=run.model,
-                loss=loss,
-                accuracy=correct,
-                removals=tuple(run.removals),
-                facts={name: value for hook in hooks for name, value in hook.facts().items()},
-                state=run.state,
-            )
-            yield run.progress
+            yield run.reached(epoch=epoch + 1, epochs=self.epochs, loss=loss, accuracy=correct)
 
     def _epoch(self, run: _Run, forward: Callable[[Tensor], Tensor]) -> Tensor:
         """One pass over the rows; mean loss and accuracy ``(2,)``."""
@@ -206,11 +202,25 @@ class _Run:
         if left < 2:
             raise DataError(f"training needs at least 2 rows, but there are {left}" + (" left" if self.hooks else ""))
 
+    def reached(self, *, epoch: int, epochs: int, loss: float, accuracy: float) -> Progress:
+        """Note and return where the training stands."""
+        self.progress = Progress(
+            epoch=epoch,
+            epochs=epochs,
+            model=self.model,
+            loss=loss,
+            accuracy=accuracy,
+            removals=tuple(self.removals),
+            facts={name: value for hook in self.hooks for name, value in hook.facts().items()},
+            state=self.state,
+        )
+        return self.progress
+
     def state(self) -> Checkpoint:
-        """Where the training stands."""
+        """Where the training stands, as copies: it goes on."""
         assert self.progress is not None  # handed out with the progress
         momenta = {
-            f"momentum/{k}": self.optimiser.state[each]["momentum_buffer"]
+            f"momentum/{k}": self.optimiser.state[each]["momentum_buffer"].clone()
             for k, each in enumerate(self.optimiser.param_groups[0]["params"])
             if self.optimiser.state[each].get("momentum_buffer") is not None
         }
@@ -219,11 +229,20 @@ class _Run:
             tensors={**momenta, "order": generator_state(self.order), "draws": generator_state(self.draws)}, facts=facts
         )
         hooks = {f"hook-{k}": hook.state() for k, hook in enumerate(self.hooks)}
-        model = Checkpoint(tensors=self.model.state_dict())
+        model = Checkpoint(tensors={name: value.clone() for name, value in self.model.state_dict().items()})
         return own.joined(model=model, removals=removals_state(self.removals), **hooks)
 
     def restore(self, state: Checkpoint) -> None:
-        """Go on from a state."""
+        """Go on from a state. Raises :class:`FormatError` where it does not fit."""
+        try:
+            self._restore(state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"the state to resume from is not that of this training ({type(error).__name__}: {error}); "
+                "train from the start, or with the settings, data and defenses it was written with"
+            ) from error
+
+    def _restore(self, state: Checkpoint) -> None:
         with torch.no_grad():  # load_state_dict keeps each parameter's memory format
             self.model.load_state_dict(dict(state.under("model").tensors))
         for k, each in enumerate(self.optimiser.param_groups[0]["params"]):
@@ -237,9 +256,7 @@ class _Run:
         self.removals = list(removals_of(state.under("removals")))
         for removal in self.removals:
             self.active = self.active & ~torch.isin(self.data.ids, removal.ids.to(self.data.device))
-        self.progress = Progress(
-            model=self.model, removals=tuple(self.removals), **{name: state.facts[name] for name in _COUNTS}
-        )
+        self.reached(**{name: state.facts[name] for name in _COUNTS})
 
 
 def _batches(count: int, size: int, run: _Run) -> Sequence[Tensor]:
@@ -256,9 +273,14 @@ def _batches(count: int, size: int, run: _Run) -> Sequence[Tensor]:
 
 
 def _hooked_backward(batch: Batch, run: _Run) -> Tensor | None:
-    """The loss of the first hook that fills the gradients itself, or None."""
-    for hook in run.hooks:
+    """The loss of the hook that fills the gradients itself, or None. Raises :class:`ConfigError` for a second one."""
+    for k, hook in enumerate(run.hooks):
         loss = hook.backward(run.model, batch, run.draws)
-        if loss is not None:
-            return loss.detach()
+        if loss is None:
+            continue
+        others = [each for each in run.hooks[k + 1 :] if type(each).backward is not Hook.backward]
+        if others:
+            names = [getattr(each.settings, "name", type(each).__name__) for each in (hook, *others)]
+            raise ConfigError(f"only one defense can fill the gradients, but {' and '.join(names)} would; wear one")
+        return loss.detach()
     return None
