@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,9 +17,10 @@ from mithridate import campaign, loading
 from mithridate import work as work_module
 from mithridate.errors import ProblemsError, StoreError
 from mithridate.executor import Ended
+from mithridate.executors.local import Local
 from mithridate.experiment import Experiment, Job
 from mithridate.store import Store
-from tests.runs import TINY, begun, carried_out, results, tiny
+from tests.runs import CPU, TINY, begun, carried_out, results, tiny
 
 
 def forget(folder: Path, keys: Sequence[str]) -> None:
@@ -81,7 +82,7 @@ class TestRunAgain:
         carried_out(tiny(**more), folder)
         carried_out(tiny(**more), tmp_path / "at once")
         # a network kept from the first time comes back without its training curve
-        without = ("seconds", "peak_memory", "curve")
+        without = ("seconds", "peak_memory", "curve", "reused")
         one, other = results(folder, without=without), results(tmp_path / "at once", without=without)
         assert one == other
 
@@ -263,3 +264,54 @@ def test_diverging_training_is_a_miss_and_no_failure(tmp_path: Path) -> None:
     campaign.finish(tmp_path)
     (row,) = json.loads((tmp_path / "summary.json").read_text())["rows"]
     assert 0 <= row["success"]["mean"] <= 1
+
+
+class TestDefended:
+    """Defenses, their controls, and what is recorded of them."""
+
+    defended: ClassVar[dict[str, Any]] = {
+        "defenses": ["none", {"name": "top-loss-drop", "like": "oracle-filter"}, "oracle-filter"],
+        "controls": {"clean": 1, "noise": 1, "drops": []},
+        "trials": 1,
+    }
+
+    def test_rows_say_what_was_removed(self, tmp_path: Path) -> None:
+        assert not [each.error for each in carried_out(tiny(**self.defended), tmp_path / "a") if each.error]
+        found = [row for row in results(tmp_path / "a").values() if row.get("control") == "attack" and row["run"] == 0]
+        none, loss, oracle = found
+        assert [row["defense"] for row in found] == ["none", "top-loss-drop (like oracle-filter)", "oracle-filter"]
+        assert (none["dropped"], none["poison_rows"], none["removals"]) == (0, 6, [])
+        assert (oracle["dropped"], oracle["dropped_poison"]) == (6, 6)
+        assert loss["dropped"] == 6
+        assert sum(oracle["removals"][0]["by_class"]) == 6
+        assert none["class_rows"] == oracle["class_rows"]
+        assert (tmp_path / "a" / oracle["dropped_images"]).is_file()
+        assert none["dropped_images"] is None
+
+    def test_what_jobs_share_is_removed_at_the_end(self, tmp_path: Path) -> None:
+        experiment = tiny(**self.defended)
+        with begun(experiment, tmp_path / "a") as store:
+            ends = campaign.run(experiment, store, executor=Local(), device=CPU, report=lambda *_: None)
+            while next(ends).job.kind != "attack":
+                pass
+            ends.close()
+        assert (tmp_path / "a" / "memory").is_dir()
+        carried_out(tiny(**self.defended), tmp_path / "a")
+        assert not (tmp_path / "a" / "memory").exists()
+
+    def test_a_defense_can_be_added_later(self, finished: Path, tmp_path: Path) -> None:
+        folder, before = copy_of(finished, tmp_path), results(finished, without=())
+        carried_out(tiny(defenses=["none", "oracle-filter"]), folder)
+        after = results(folder, without=())
+        assert {key: after[key] for key in before} == before
+        assert {row.get("defense") for row in after.values()} == {None, "none", "oracle-filter"}
+
+    def test_a_control_waits_for_what_it_controls(self) -> None:
+        jobs = tiny(defenses=["none", "spectral-signatures"]).jobs()
+        place = {job.key: number for number, job in enumerate(jobs)}
+        for job in jobs:
+            assert all(place[need] < place[job.key] for need in job.needs)
+        names = tiny(defenses=["none", "spectral-signatures"]).defense_names()
+        first = {names[job.defense]: job for job in jobs if job.kind == "attack" and job.trial == 0 and job.run == 0}
+        assert first["none"].key in first["spectral-signatures"].needs
+        assert first["spectral-signatures"].key in first["random-drop (like spectral-signatures)"].needs

@@ -97,7 +97,10 @@ class TestProblems:
             ({"victims": [{"recipe": "paper-4", "model": "mlp"}]}, "did you mean 'paper-40'?"),
             ({"victims": [{"recipe": ["paper-40"], "model": "mlp"}]}, "victims[0].recipe: there is no recipe"),
             ({"victims": [{"recipe": "paper-40"}]}, "victims[0].model: this setting is needed"),
-            ({"defenses": ["none"]}, "defenses[0]: a list is needed"),
+            ({"defenses": "none"}, "defenses: a list is needed"),
+            ({"defenses": ["nothing"]}, "defenses[0][0].name: there is no defense called 'nothing'"),
+            ({"defenses": [[], "none"]}, "defenses must all be different"),
+            ({"controls": {"drops": ["random-dropp"]}}, "did you mean 'random-drop'?"),
             ({"trials": 0}, "trials must be at least 1, but it is 0"),
             ({"trials": 2.5}, "trials: "),
             ({"trials": 10**9}, "but at most 100000 can be run together"),
@@ -244,6 +247,8 @@ def examples_of(noun: type, name: str, folder: Path) -> dict[str, Any]:
         "gradient-matching": {"steps": 11, "loss": "similarity", "optimiser": "adam", "init": "zero"},
         "mlp": {"hidden": [3, 4]},
         "l2": {"radius": 0.75},
+        "random-drop": {"like": {"name": "oracle-filter", "poison_ids": [3]}, "per_class": True},
+        "top-loss-drop": {"like": {"name": "oracle-filter"}},
     }
     cls = registry.kind(noun, name)
     known = {each["name"] for each in registry.settings(cls)}

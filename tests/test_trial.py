@@ -292,12 +292,14 @@ class TestTrial:
 
 def test_training_is_observed_epoch_by_epoch(learner):
     steps = []
-    model, curve, seconds = observed_training(learner, stripes(60, seed=1), seed=Seed(1), watch=steps.append)
-    assert not model.training
+    found = observed_training(learner, stripes(60, seed=1), seed=Seed(1), watch=steps.append)
+    curve = found.curve
+    assert not found.model.training
     assert [(step.stage, step.done, step.total) for step in steps] == [("victim", k, 3) for k in (1, 2, 3)]
     assert curve["loss"] == tuple(step.values["loss"] for step in steps)
     assert curve["loss"][-1] < curve["loss"][0]
-    assert seconds > 0
+    assert found.seconds > 0
+    assert (found.reused, found.removals, found.facts) == (0, (), {})
 
 
 class TestFeatureMap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from mithridate.report import page, tables
 from mithridate.settings import plain
 from mithridate.store import Failure, Store, write_atomically
 from mithridate.watch import Watch
-from mithridate.work import Result, perform
+from mithridate.work import MEMORY, Result, perform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,10 @@ def _check_same(before: Mapping[str, Any], experiment: Experiment, folder: Path)
 def run(
     experiment: Experiment, store: Store, *, executor: Executor, device: torch.device, report: Report
 ) -> Iterator[Ended]:
-    """Do what is left, writing each job's rows in one go as it ends; yield each end."""
+    """Do what is left, writing each job's rows in one go as it ends; yield each end.
+
+    Trainings kept for other jobs to begin with are removed once all is done.
+    """
     work = partial(_perform, experiment, store.folder, str(device))
     for ended in executor.map(work, plan(experiment, store).left, report=report):
         if ended.error:
@@ -100,6 +104,8 @@ def run(
             there = store.keys() if ended.job.kind == "clean" else set()
             store.add_all([(each.key, each.kind, each.row) for each in ended.results if each.key not in there])
         yield ended
+    if not plan(experiment, store).left:
+        shutil.rmtree(store.folder / MEMORY, ignore_errors=True)
 
 
 def finish(folder: Path) -> Path:
@@ -124,7 +130,7 @@ def _machines(earlier: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
 
 def _identity(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that must agree for a run to go on: all but its size and its words."""
-    free = {"about", "notes", "trials", "runs", "controls", "vary", "vary_trials"}
+    free = {"about", "notes", "trials", "runs", "controls", "defenses", "vary", "vary_trials"}
     return {key: value for key, value in settings.items() if key not in free}
 
 

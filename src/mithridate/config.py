@@ -105,8 +105,17 @@ def _sequence(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
     if not isinstance(value, (list, tuple)):
         problems.append(f"{where}: a list is needed, but this is {_what(value)}")
         return _BROKEN
+    if get_origin(hint) is tuple:
+        value = [_stack(each) for each in value]
     found = tuple(_parsed(hint, each, f"{where}[{k}]", problems) for k, each in enumerate(value))
     return _BROKEN if any(each is _BROKEN for each in found) else found
+
+
+def _stack(value: Any) -> Any:
+    """A stack of one may be written alone, an empty one as ``none``."""
+    if isinstance(value, (list, tuple)):
+        return value
+    return [] if value in (None, "none") else [value]
 
 
 def _kind(noun: type, value: Any, where: str, problems: list[str]) -> Any:
@@ -128,7 +137,19 @@ def _kind(noun: type, value: Any, where: str, problems: list[str]) -> Any:
     except ConfigError as error:
         problems.append(f"{where}.name: {error}")
         return _BROKEN
-    return _object(cls, settings, where, problems)
+    return _object(cls, _with_preset(cls, settings, where, problems), where, problems)
+
+
+def _with_preset(cls: type, settings: dict[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """Settings with those of a preset of the kind under them (``{name: epic, preset: paper}``)."""
+    presets: Mapping[str, Mapping[str, Any]] = getattr(cls, "presets", {})
+    if "preset" not in settings or not presets:
+        return settings
+    name = settings.pop("preset")
+    if name not in presets:
+        problems.append(f"{where}.preset: there is no preset '{name}': {nearest(str(name), presets)}")
+        return settings
+    return {**presets[name], **settings}
 
 
 def _with_recipe(settings: dict[str, Any], where: str, problems: list[str]) -> dict[str, Any]:

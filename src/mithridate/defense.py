@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from types import MappingProxyType
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class Defense(ABC):
     name: ClassVar[str]
     drops: ClassVar[bool] = False
     """Whether it removes rows, so that its number needs the controls which remove as many."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """Settings under a name of their own, for ``{name: epic, preset: paper}``."""
 
     @abstractmethod
     def protect(self, learner: Learner) -> Learner:
@@ -41,6 +44,11 @@ class Defense(ABC):
     def oracle(self) -> bool:
         """Whether it uses what no defender can know; results are then stamped so."""
         return False
+
+    @property
+    def title(self) -> str:
+        """What tables call it: its name, stamped where it plays the oracle."""
+        return self.name + (" (oracle)" if self.oracle else "")
 
     def told(self, truth: Truth) -> Defense:
         """This defense once the referee has spoken. Every defense but an oracle stops its ears."""
@@ -98,7 +106,7 @@ def protect(learner: Learner, defenses: Sequence[Defense]) -> Learner:
 
 def stack_name(defenses: Sequence[Defense]) -> str:
     """The name of a stack of defenses, for tables: ``none``, or names joined by ``+``; oracles are stamped."""
-    return " + ".join(each.name + (" (oracle)" if each.oracle else "") for each in defenses) or "none"
+    return " + ".join(each.title for each in defenses) or "none"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +20,10 @@ from mithridate.peers import Setup, read_setups
 from mithridate.seeding import Seed
 from mithridate.settings import distinct, fingerprint
 from mithridate.source import Source
+from mithridate.stacks import Controls, Stack, stacks
+from mithridate.stacks import names as stack_names
 from mithridate.threat import ThreatModel
-from mithridate.trial import (
-    Trial,
-)
+from mithridate.trial import Trial
 
 METHOD = 1
 """Raised whenever a change makes old results incomparable with new ones; part of every job's key."""
@@ -32,21 +32,6 @@ MOST_JOBS = 100_000
 """Jobs in one experiment: listing them takes half a minute by then, and running them would take months."""
 
 JobKind = Literal["surrogate", "clean", "craft", "attack", "noise"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Controls:
-    """What runs beside every attack, so that its number means something. 0 switches a control off."""
-
-    clean: int = 2
-    """Victims trained on clean data and judged on every trial's targets: the base rate."""
-    noise: int = 1
-    """Victims a trial trained on the same rows with random noise of the same radius."""
-
-    def __post_init__(self) -> None:
-        """Refuse negative numbers."""
-        if min(self.clean, self.noise) < 0:
-            raise ConfigError("controls are numbers of victims, at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +63,8 @@ class Experiment:
     share_surrogates: bool = True
     """Train the surrogates once for all trials (they see the same clean data), or anew for each trial."""
     defenses: tuple[tuple[Defense, ...], ...] = ((),)
-    """Stacks of defenses tried; the empty stack is no defense."""
+    """Stacks of defenses tried, the first of a stack innermost; the empty stack (``none``) is no defense. The controls
+    of those that drop rows come by themselves (``controls.drops``)."""
     trials: int = 5
     """Draws of target and poison rows."""
     first_trial: int = 0
@@ -124,8 +110,21 @@ class Experiment:
         bouts = len(self.victims) * len(self.defenses)
         varied = sum(len(values) for values in self.vary.values())
         crafts = (self.trials + varied * len(self.numbers(1))) * len(self.attacks)
-        judged = (self.runs + self.controls.noise) * bouts
+        judged = self.runs * len(self.victims) * len(self.stacks()) + self.controls.noise * bouts
         return (self.ensemble or len(self.surrogates)) + self.controls.clean * bouts + crafts * (1 + judged)
+
+    def stacks(self) -> tuple[Stack, ...]:
+        """The stacks of defenses, and the controls of those that drop rows."""
+        return self._named_stacks[0]
+
+    def defense_names(self) -> list[str]:
+        """A name for each stack, for tables."""
+        return self._named_stacks[1]
+
+    @cached_property
+    def _named_stacks(self) -> tuple[tuple[Stack, ...], list[str]]:
+        found = stacks(self.defenses, self.controls)
+        return found, stack_names(found)
 
     def crew(self) -> tuple[Learner, ...]:
         """The surrogate learners, as many as the ensemble has."""
@@ -173,7 +172,7 @@ class Experiment:
             threat=threat,
             surrogates=self.crew(),
             victim=self.victims[job.victim],
-            defenses=self.defenses[job.defense],
+            defenses=self.stacks()[job.defense].defenses,
             seed=Seed(self.seed).child("trial", job.trial),
             victims=self.runs,
         )
@@ -208,14 +207,30 @@ class Experiment:
         """Crafting, then the victims of one trial, attack and noise in turn."""
         place = {"scenario": scenario, "trial": number, "attack": attack}
         first = self._job("craft", **place, needs=tuple(job.key for job in needs))
-        kinds: list[tuple[JobKind, int]] = [("attack", run) for run in range(self.runs)]
-        kinds += [("noise", run) for run in range(self.controls.noise)]
-        victims = [
-            self._job(kind, **place, victim=v, defense=d, run=run, needs=(first.key,))
-            for kind, run in kinds
+        poisoned = [
+            job
+            for run in range(self.runs)
+            for v in range(len(self.victims))
+            for job in self._defended(first, {**place, "victim": v, "run": run})
+        ]
+        noisy = [
+            self._job("noise", **place, victim=v, defense=d, run=run, needs=(first.key,))
+            for run in range(self.controls.noise)
             for v, d in bouts
         ]
-        return [first, *victims]
+        return [first, *poisoned, *noisy]
+
+    def _defended(self, craft: Job, place: Mapping[str, int]) -> list[Job]:
+        """One victim under every stack. Those that begin with another's training come after it, and find it done."""
+        found: list[Job] = []
+        by_stack: dict[str, Job] = {}
+        for number, stack in enumerate(self.stacks()):
+            before = [found[each].key for each in stack.control_of[:1]]
+            before += [job.key for job in (by_stack.get(fingerprint(stack.defenses[:-1])),) if job and stack.defenses]
+            job = self._job("attack", **place, defense=number, needs=(craft.key, *dict.fromkeys(before)))
+            by_stack[fingerprint(stack.defenses)] = job
+            found.append(job)
+        return found
 
     def _shares(self) -> bool:
         needed = self.targets == "correct" or any(attack.needs_surrogate for attack in self.attacks)
@@ -234,7 +249,7 @@ class Experiment:
             base += [self.targets, self.crew()]
         if job.kind == "clean":
             judged = _setups(self.setups) if self.setups else self.threat.goal
-            return [*base, self.victims[job.victim], self.defenses[job.defense], judged]
+            return [*base, self.victims[job.victim], self.stacks()[job.defense].defenses, judged]
         trial = replace(self.trial(job), victims=1)
         return [*base, trial, job.trial, self.share_surrogates]
 

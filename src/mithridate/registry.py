@@ -26,7 +26,21 @@ from mithridate.threat import Perturbation
 KINDS: Mapping[type, Mapping[str, str]] = MappingProxyType(
     {
         Attack: {"gradient-matching": "mithridate.attacks.gradient_matching:GradientMatching"},
-        Defense: {},
+        Defense: {
+            "epic": "mithridate.defenses.epic:EPIC",
+            "spectral-signatures": "mithridate.defenses.spectral_signatures:SpectralSignatures",
+            "activation-clustering": "mithridate.defenses.activation_clustering:ActivationClustering",
+            "deep-knn": "mithridate.defenses.deep_knn:DeepKNN",
+            "mixup": "mithridate.defenses.mixup:Mixup",
+            "cutmix": "mithridate.defenses.cutmix:CutMix",
+            "cutout": "mithridate.defenses.cutout:Cutout",
+            "maxup": "mithridate.defenses.maxup:MaxUp",
+            "jpeg": "mithridate.defenses.jpeg:JPEG",
+            "partition-aggregation": "mithridate.defenses.partition_aggregation:PartitionAggregation",
+            "random-drop": "mithridate.defenses.random_drop:RandomDrop",
+            "top-loss-drop": "mithridate.defenses.top_loss_drop:TopLossDrop",
+            "oracle-filter": "mithridate.defenses.oracle_filter:OracleFilter",
+        },
         Learner: {"sgd": "mithridate.learners.sgd:SGD"},
         Architecture: {
             "convnet": "mithridate.models.convnet:ConvNet",

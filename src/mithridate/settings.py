@@ -17,11 +17,14 @@ def plain(value: Any) -> Any:
     """``value`` as JSON knows it: dataclasses become mappings led by their ``name``, tensors become hashes.
 
     Two settings objects are equal if and only if their plain forms are, and the form is the same in every process.
+    Fields that do not count when objects are compared are left out.
     """
     if is_dataclass(value) and not isinstance(value, type):
         name = getattr(type(value), "name", None)
         head = {"name": name} if isinstance(name, str) else {}
-        return head | {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.init}
+        return head | {
+            each.name: plain(getattr(value, each.name)) for each in fields(value) if each.init and each.compare
+        }
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (tuple, list, set, frozenset)):

@@ -15,10 +15,11 @@ from torch import Tensor
 from mithridate.attack import Attack, craft
 from mithridate.attack import problems as attack_problems
 from mithridate.dataset import Dataset
-from mithridate.defense import Defense, protect
+from mithridate.defense import Defense, Truth, protect
+from mithridate.detection import detection, recall
 from mithridate.errors import MithridateError
 from mithridate.goal import Aims, Goal
-from mithridate.learner import Learner, predictions
+from mithridate.learner import Learner, Progress, Removal, predictions
 from mithridate.model import Classifier
 from mithridate.poison import Poison
 from mithridate.seeding import Seed
@@ -34,7 +35,8 @@ class Outcome:
     victim: int
     """Number of the victim within its trial, from 0."""
     metrics: Mapping[str, float]
-    """``success`` (fraction of targets hit), ``clean_accuracy`` (of the test set), both in [0, 1], and ``seconds``."""
+    """``success`` (fraction of targets hit) and ``clean_accuracy`` (of the test set), both in [0, 1], and ``seconds``.
+    Where rows were removed: ``poison_recall`` and ``clean_drop``, in [0, 1]. And what defenses report (``epsilon``)."""
     targets: tuple[Mapping[str, Any], ...] = ()
     """For each target: ``true``, ``wanted``, ``predicted`` (None for a tie or NaN), ``probabilities``, ``hit``."""
     curve: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -83,13 +85,15 @@ class Trial:
 
     def judged(self, data: Split, poison: Poison, goal: Goal, *, watch: Watch = silent) -> Iterator[Outcome]:
         """Train victims on the poisoned set and judge each on what the attacker never saw."""
-        learner = protect(self.victim, self.defenses)
+        poisoned, truth = poison.apply(data.train), Truth(poison_ids=poison.rows.ids)
+        learner = protect(self.victim, [defense.told(truth) for defense in self.defenses])
         for number in range(self.victims):
-            model, curve, seconds = observed_training(
-                learner, poison.apply(data.train), seed=self.seed.child("victim", number), watch=watch
-            )
-            metrics, targets = judge(model, goal.judged, data.test)
-            yield Outcome(victim=number, metrics={**metrics, "seconds": seconds}, targets=targets, curve=curve)
+            found = observed_training(learner, poisoned, seed=self.seed.child("victim", number), watch=watch)
+            metrics, targets = judge(found.model, goal.judged, data.test)
+            metrics |= {"seconds": found.seconds, **found.facts}
+            if found.removals:
+                metrics |= recall(detection(found.removals, poisoned, poison.rows.ids), len(poisoned))
+            yield Outcome(victim=number, metrics=metrics, targets=targets, curve=found.curve)
 
 
 def judge(model: Classifier, aims: Aims, test: Dataset) -> tuple[dict[str, float], tuple[dict[str, Any], ...]]:
@@ -106,7 +110,12 @@ def judge(model: Classifier, aims: Aims, test: Dataset) -> tuple[dict[str, float
     rest = test if aims.ids is None or aims.trigger is not None else _others(test, aims.ids)
     metrics = {"success": float(hits.float().mean()), "clean_accuracy": accuracy(model, rest.to(device))}
     few = range(min(len(aims), 16))  # a backdoor is judged on thousands; the report shows a few
-    described = tuple(_described(aims, k, probabilities[k], predicted[k], hits[k]) for k in few)
+    radii = model.certificate(aims.seen())
+    proven = [{} if radii is None else {"radius": int(radii[k])} for k in few]
+    described = tuple(
+        {**_described(aims, k, probabilities[k], predicted[k], hits[k]), **more}
+        for k, more in zip(few, proven, strict=True)
+    )
     return metrics, described
 
 
@@ -117,6 +126,24 @@ def called(logits: Tensor) -> Tensor:
     """
     first, second = logits.topk(2, dim=1).values.unbind(1)
     return torch.where(first > second, logits.argmax(1), -1)
+
+
+def certified(model: Classifier, data: Dataset) -> dict[str, list[float]] | None:
+    """Share of the rows called by their label for certain, against the number of rows an attacker may touch.
+
+    ``radius`` (rows inserted or removed in all) and ``accuracy`` in [0, 1]; None for a network that proves nothing.
+    """
+    parts = torch.split(torch.arange(len(data), device=data.device), 1024)
+    found = []
+    for part in parts:
+        inputs, labels = data.take(part)
+        radii = model.certificate(inputs)
+        if radii is None:
+            return None
+        found.append(torch.where(called(predictions(model, inputs)) == labels, radii, -1))
+    radii = torch.cat(found)
+    steps = sorted({0, *radii.clamp_min(0).tolist()})
+    return {"radius": [float(r) for r in steps], "accuracy": [float((radii >= r).float().mean()) for r in steps]}
 
 
 def accuracy(model: Classifier, data: Dataset) -> float:
@@ -135,22 +162,45 @@ def noise_control(data: Dataset, *, threat: ThreatModel, ids: Tensor, seed: Seed
     return loud.towards(rows) if data.space.levels else loud
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Training:
+    """A finished training."""
+
+    model: Classifier
+    """The network, in evaluation mode."""
+    curve: Mapping[str, tuple[float, ...]]
+    """``loss`` and ``accuracy`` after each epoch."""
+    seconds: float
+    """What it costs: work found done is charged as if it had been done here."""
+    reused: float
+    """Seconds of it that were found done."""
+    removals: tuple[Removal, ...]
+    """What defenses took out."""
+    facts: Mapping[str, float]
+    """Numbers that defenses report."""
+
+
 def observed_training(
     learner: Learner, data: Dataset, *, seed: Seed, watch: Watch = silent, stage: str = "victim"
-) -> tuple[Classifier, dict[str, tuple[float, ...]], float]:
-    """Train to the end; the network in evaluation mode, its training curve, and the seconds it took."""
+) -> Training:
+    """Train to the end, reporting every epoch to ``watch``."""
     losses: list[float] = []
     accuracies: list[float] = []
     started = time.perf_counter()
-    model: Classifier | None = None
-    for progress in learner.train(data, seed=seed):
-        model = progress.model
-        losses.append(progress.loss)
-        accuracies.append(progress.accuracy)
-        watch(Step(stage, progress.epoch, progress.epochs, {"loss": progress.loss, "accuracy": progress.accuracy}))
-    assert model is not None
-    seconds = time.perf_counter() - started
-    return model.eval(), {"loss": tuple(losses), "accuracy": tuple(accuracies)}, seconds
+    last: Progress | None = None
+    for last in learner.train(data, seed=seed):
+        losses.append(last.loss)
+        accuracies.append(last.accuracy)
+        watch(Step(stage, last.epoch, last.epochs, {"loss": last.loss, "accuracy": last.accuracy}))
+    assert last is not None
+    return Training(
+        model=last.model.eval(),
+        curve={"loss": tuple(losses), "accuracy": tuple(accuracies)},
+        seconds=time.perf_counter() - started + last.reused,
+        reused=last.reused,
+        removals=last.removals,
+        facts=last.facts,
+    )
 
 
 def rows_problems(threat: ThreatModel, data: Split, *, seed: Seed) -> list[str]:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from mithridate import poisonset, registry
 from mithridate.attack import craft
 from mithridate.dataset import Dataset
-from mithridate.defense import protect, stack_name
+from mithridate.defense import Truth, protect
+from mithridate.detection import detection, keep_pictures
 from mithridate.experiment import Experiment, Job, label, perturbation_name
+from mithridate.goal import Aims
 from mithridate.learner import Learner, predictions
 from mithridate.learners.cached import Cached
 from mithridate.loading import load
@@ -22,8 +25,12 @@ from mithridate.poison import Poison
 from mithridate.seeding import Seed
 from mithridate.settings import plain
 from mithridate.source import Split
-from mithridate.trial import feature_map, judge, noise_control, observed_training, peak_memory
+from mithridate.trial import Training, certified, feature_map, judge, noise_control, observed_training, peak_memory
 from mithridate.watch import Watch, silent
+
+MEMORY = "memory"
+"""Folder in a run for trainings that other jobs of it begin with; removed once nothing is left to do."""
+MEMORY_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +56,9 @@ def perform(
 def _surrogate(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
     """Train a shared surrogate, so that crafting finds it in the cache."""
     learner = cached_crew(experiment, folder)[job.run]
-    _, curve, seconds = observed_training(learner, data.train, seed=Seed(0), watch=watch, stage="surrogate")
-    row = {"surrogate": job.run, "learner": label(experiment.crew()[job.run]), "curve": curve, "seconds": seconds}
+    found = observed_training(learner, data.train, seed=Seed(0), watch=watch, stage="surrogate")
+    row = {"surrogate": job.run, "learner": label(experiment.crew()[job.run]), "curve": found.curve}
+    row["seconds"] = found.seconds
     return [Result(key=job.key, kind="surrogate", row=row)]
 
 
@@ -98,56 +106,87 @@ def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: 
         noise_seed = trial.seed.child("noise", job.run)
         poison = noise_control(data.train, threat=trial.threat, ids=poison.rows.ids, seed=noise_seed)
     poisoned = poison.apply(data.train)
-    learner = protect(trial.victim, trial.defenses)
     seed = trial.seed.child("victim", job.run)
-    model, curve, seconds = observed_training(learner, poisoned, seed=seed, watch=watch)
-    metrics, targets = judge(model, aims, data.test)
-    shown = job.run == 0 and job.kind == "attack"
+    training = observed_training(_defended(experiment, job, folder, poison.rows.ids), poisoned, seed=seed, watch=watch)
     row = {
         **_place(experiment, job, data.train),
         **_victim_row(experiment, job),
-        **metrics,
-        "targets": list(targets),
-        "judged": len(aims),
-        "curve": {name: list(values) for name, values in curve.items()},
-        "seconds": seconds,
-        "training": job.key,
-        "map": feature_map(model, poisoned, aims=aims, poison_ids=poison.rows.ids) if shown else None,
+        **_judged(training, aims, data, job),
+        **_removed(training, job, poisoned, poison.rows.ids, folder),
+        "map": feature_map(training.model, poisoned, aims=aims, poison_ids=poison.rows.ids) if _shown(job) else None,
     }
     return [Result(key=job.key, kind="victim", row=row)]
 
 
 def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
     """Train one victim on clean data and judge it on the targets of every trial."""
-    learner = Cached(
-        learner=protect(experiment.victims[job.victim], experiment.defenses[job.defense]), folder=folder / "networks"
-    )
+    nobody = torch.zeros(0, dtype=torch.int64)
+    learner = Cached(learner=_defended(experiment, job, folder, nobody), folder=folder / "networks")
     seed = Seed(experiment.seed).child("clean victim", job.run)
-    model, curve, seconds = observed_training(learner, data.train, seed=seed, watch=watch, stage="clean victim")
+    training = observed_training(learner, data.train, seed=seed, watch=watch, stage="clean victim")
+    removed = _removed(training, job, data.train, nobody, folder)
     results, pool = [], _worth_attacking(experiment, data, folder)
     for number in experiment.numbers():
         trial = experiment.trial(replace(job, trial=number))
         goal = trial.goal(pool)
-        metrics, targets = judge(model, goal.judged, data.test)
         picked = trial.threat.pick(data.train, goal.known, trial.seed.child("craft").child("pick"))
         row = {
             **_victim_row(experiment, job),
-            **metrics,
+            **_judged(training, goal.judged, data, job),
+            **removed,
             "attack": None,
             "scenario": None,
             "trial": number,
-            "targets": list(targets),
-            "judged": len(goal.judged),
-            "curve": {name: list(values) for name, values in curve.items()},
-            "seconds": seconds,
-            "training": job.key,
-            "map": feature_map(model, data.train, aims=goal.judged, poison_ids=picked) if job.run == 0 else None,
+            "training_rows": len(data.train),
+            "map": feature_map(training.model, data.train, aims=goal.judged, poison_ids=picked)
+            if job.run == 0
+            else None,
         }
         results.append(Result(key=f"{job.key}-{number}", kind="victim", row=row))
     return results
 
 
 _WORK = {"surrogate": _surrogate, "craft": _craft, "attack": _victim, "noise": _victim, "clean": _clean}
+
+
+def _defended(experiment: Experiment, job: Job, folder: Path, poison_ids: Tensor) -> Learner:
+    """The victim's learner inside its defenses, the oracles among them told the truth.
+
+    Where there are several stacks, trainings are remembered for a while: a filter's probe is the undefended network of
+    the same seed, and a control begins with the training of the defense it controls.
+    """
+    learner, found = experiment.victims[job.victim], experiment.stacks()
+    if len(found) > 1:
+        learner = Cached(learner=learner, folder=folder / MEMORY, room=MEMORY_BYTES)
+    truth = Truth(poison_ids=poison_ids)
+    return protect(learner, [defense.told(truth) for defense in found[job.defense].defenses])
+
+
+def _judged(training: Training, aims: Aims, data: Split, job: Job) -> dict[str, Any]:
+    """What a trained victim did, for its row."""
+    metrics, targets = judge(training.model, aims, data.test)
+    return {
+        **metrics,
+        "targets": list(targets),
+        "judged": len(aims),
+        "curve": {name: list(values) for name, values in training.curve.items()},
+        "seconds": training.seconds,
+        "reused": training.reused,
+        "facts": dict(training.facts),
+        "certified": certified(training.model, data.test),
+        "training": job.key,
+    }
+
+
+def _removed(training: Training, job: Job, data: Dataset, poison_ids: Tensor, folder: Path) -> dict[str, Any]:
+    """What the victim's defenses removed, for its row; pictures of the first victims only."""
+    pictures = f"dropped/{job.key}.npz"
+    kept = _shown(job) and keep_pictures(training.removals, data, poison_ids, folder / pictures)
+    return {**detection(training.removals, data, poison_ids), "dropped_images": pictures if kept else None}
+
+
+def _shown(job: Job) -> bool:
+    return job.run == 0 and job.kind == "attack"
 
 
 def _worth_attacking(experiment: Experiment, data: Split, folder: Path) -> Split:
@@ -195,9 +234,12 @@ def _place(experiment: Experiment, job: Job, train: Dataset) -> dict[str, Any]:
 
 
 def _victim_row(experiment: Experiment, job: Job) -> dict[str, Any]:
+    names, stack = experiment.defense_names(), experiment.stacks()[job.defense]
     return {
         "control": job.kind,
-        "defense": stack_name(experiment.defenses[job.defense]),
+        "defense": names[job.defense],
+        "control_of": [names[each] for each in stack.control_of] or None,
+        "oracle": any(defense.oracle for defense in stack.defenses),
         "victim": experiment.victim_names()[job.victim],
         "run": job.run,
     }

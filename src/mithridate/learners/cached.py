@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,11 +32,11 @@ class Cached(Around):
 
     name: ClassVar[str] = "cached"
 
-    folder: Path
+    folder: Path = field(compare=False)
     """Where networks are kept, as ``<hash>.safetensors``."""
     pinned: Seed | None = None
     """The seed used for every training, or None for the caller's."""
-    room: int = 0
+    room: int = field(default=0, compare=False)
     """Bytes that the folder may hold: beyond, the files not used for longest are removed. 0: no limit."""
 
     def build(self, space: Space, seed: Seed) -> Classifier:
