@@ -15,6 +15,7 @@ import torch
 
 from mithridate import poisonset, work
 from mithridate.dataset import Dataset
+from mithridate.defense import protect
 from mithridate.errors import ConfigError, FormatError
 from mithridate.experiment import Experiment, Job, result_keys
 from mithridate.learner import predictions
@@ -365,3 +366,50 @@ class TestSetups:
         experiment = tiny(setups="benchmark-scratch", trials=100)
         trial = experiment.trial(Job(kind="craft", trial=99))
         assert len(trial.threat.base_ids) == 500
+
+
+class TestAdaptive:
+    """An attacker who knows the defense crafts against it, with surrogates of its own inside it."""
+
+    changes: ClassVar[dict[str, Any]] = {
+        "defenses": ["none", "cutout", "spectral-signatures"],
+        "controls": {"clean": 0, "noise": 1, "drops": ["random-drop"]},
+        "trials": 1,
+        "runs": 1,
+    }
+
+    def test_poison_and_surrogates_belong_to_the_stack(self) -> None:
+        experiment = tiny(**self.changes, adaptive=True)
+        jobs = {job.key: job for job in experiment.jobs()}
+        names = experiment.defense_names()
+        met = {names[job.defense]: names[jobs[job.needs[0]].defense] for job in jobs.values() if job.kind == "attack"}
+        assert met == {
+            "none": "none", "cutout": "cutout", "spectral-signatures": "spectral-signatures",
+            "random-drop (like spectral-signatures)": "spectral-signatures",
+        }  # fmt: skip
+        assert sum(job.kind == "surrogate" for job in jobs.values()) == 3
+        assert sum(job.kind == "noise" for job in jobs.values()) == 3
+        for job in jobs.values():
+            if job.kind == "craft":
+                stack = experiment.stacks()[job.defense].defenses
+                assert experiment.trial(job).surrogates == (protect(experiment.victims[0], stack),)
+
+    def test_the_undefended_part_is_the_same_as_ever(self) -> None:
+        one, other = (tiny(**self.changes, adaptive=adaptive) for adaptive in (False, True))
+        undefended = [
+            {job.key for job in each.jobs() if job.kind in ("surrogate", "craft", "attack") and job.defense <= 0}
+            for each in (one, other)
+        ]
+        assert undefended[0] <= undefended[1]
+        assert sum(job.kind == "craft" for job in one.jobs()) == 1
+
+    def test_targets_are_drawn_by_bare_surrogates(self) -> None:
+        experiment = tiny(**{**self.changes, "defenses": ["cutout"]}, adaptive=True, targets="correct")
+        surrogates = [job for job in experiment.jobs() if job.kind == "surrogate"]
+        assert [job.defense for job in surrogates] == [-1, 0]
+
+    def test_a_run_is_whole(self, tmp_path: Path) -> None:
+        changes = {**self.changes, "defenses": ["none", {"name": "top-loss-drop", "like": "oracle-filter"}]}
+        assert not [each.error for each in carried_out(tiny(**changes, adaptive=True), tmp_path) if each.error]
+        crafts = [row for row in results(tmp_path).values() if "trace" in row]
+        assert [row["defense"] for row in crafts] == ["none", "top-loss-drop (like oracle-filter)"]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mithridate import config
 from mithridate.attack import Attack
-from mithridate.defense import Defense
+from mithridate.defense import Defense, protect
 from mithridate.errors import ConfigError, nearest
 from mithridate.goal import Misclassify
 from mithridate.learner import Learner
@@ -30,6 +30,9 @@ METHOD = 1
 
 MOST_JOBS = 100_000
 """Jobs in one experiment: listing them takes half a minute by then, and running them would take months."""
+
+BARE = -1
+"""Number of the stack that surrogates of an attacker who knows of no defense wear."""
 
 JobKind = Literal["surrogate", "clean", "craft", "attack", "noise"]
 
@@ -65,6 +68,8 @@ class Experiment:
     defenses: tuple[tuple[Defense, ...], ...] = ((),)
     """Stacks of defenses tried, the first of a stack innermost; the empty stack (``none``) is no defense. The controls
     of those that drop rows come by themselves (``controls.drops``)."""
+    adaptive: bool = False
+    """The attacker knows the defense: it trains its surrogates inside the stack that the victim wears."""
     trials: int = 5
     """Draws of target and poison rows."""
     first_trial: int = 0
@@ -109,9 +114,11 @@ class Experiment:
         """How many jobs there are, counted without listing them; a repeated variation counts again."""
         bouts = len(self.victims) * len(self.defenses)
         varied = sum(len(values) for values in self.vary.values())
-        crafts = (self.trials + varied * len(self.numbers(1))) * len(self.attacks)
+        trials = (self.trials + varied * len(self.numbers(1))) * len(self.attacks)
         judged = self.runs * len(self.victims) * len(self.stacks()) + self.controls.noise * bouts
-        return (self.ensemble or len(self.surrogates)) + self.controls.clean * bouts + crafts * (1 + judged)
+        crafts = len(self.defenses) if self.adaptive else 1
+        surrogates = (self.ensemble or len(self.surrogates)) * (1 + crafts)
+        return surrogates + self.controls.clean * bouts + trials * (crafts + judged)
 
     def stacks(self) -> tuple[Stack, ...]:
         """The stacks of defenses, and the controls of those that drop rows."""
@@ -126,10 +133,16 @@ class Experiment:
         found = stacks(self.defenses, self.controls)
         return found, stack_names(found)
 
-    def crew(self) -> tuple[Learner, ...]:
-        """The surrogate learners, as many as the ensemble has."""
+    def crew(self, stack: int = BARE) -> tuple[Learner, ...]:
+        """The surrogate learners, as many as the ensemble has, inside the stack of this number."""
         kinds = self.surrogates or self.victims[:1]
-        return tuple(itertools.islice(itertools.cycle(kinds), self.ensemble or len(kinds)))
+        found = itertools.islice(itertools.cycle(kinds), self.ensemble or len(kinds))
+        worn = () if stack == BARE else self.stacks()[stack].defenses
+        return tuple(protect(learner, worn) for learner in found)
+
+    def faced(self, stack: int) -> int:
+        """The stack that the attacker reckons with; a control meets the same poison as what it controls."""
+        return next(iter(self.stacks()[stack].control_of), stack) if self.adaptive else BARE
 
     def scenarios(self) -> list[ThreatModel]:
         """The base threat model, then each variation of it."""
@@ -170,7 +183,7 @@ class Experiment:
         return Trial(
             attack=self.attacks[job.attack],
             threat=threat,
-            surrogates=self.crew(),
+            surrogates=self.crew(self.faced(job.defense)),
             victim=self.victims[job.victim],
             defenses=self.stacks()[job.defense].defenses,
             seed=Seed(self.seed).child("trial", job.trial),
@@ -182,9 +195,9 @@ class Experiment:
 
         The other clean victims come one after each trial, so that an early stop has both sides.
         """
-        firsts = [self._job("surrogate", run=k) for k in range(len(self.crew()) if self._shares() else 0)]
         bouts = list(itertools.product(range(len(self.victims)), range(len(self.defenses))))
-        first_keys = tuple(job.key for job in firsts) if self.targets == "correct" else ()
+        firsts = self._surrogate_jobs()
+        first_keys = tuple(job.key for job in firsts if job.defense == BARE) if self.targets == "correct" else ()
         clean = [
             [self._job("clean", victim=v, defense=d, run=run, needs=first_keys) for v, d in bouts]
             for run in range(self.controls.clean)
@@ -201,32 +214,44 @@ class Experiment:
         turns = itertools.zip_longest(clean, trials, fillvalue=())
         return [*firsts, *(job for turn in turns for part in turn for job in part)]
 
+    def _surrogate_jobs(self) -> list[Job]:
+        """The shared surrogates: bare ones where they are needed, and an adaptive attacker's inside each stack."""
+        if not self._shares():
+            return []
+        faced = {self.faced(number): None for number in range(len(self.stacks()))}
+        wanted = [*([BARE] if self.targets == "correct" else []), *faced]
+        jobs = [self._job("surrogate", defense=stack, run=k) for stack in wanted for k in range(len(self.crew()))]
+        return list({job.key: job for job in reversed(jobs)}.values())[::-1]  # the first of equal ones
+
     def _trial_jobs(
         self, scenario: int, number: int, attack: int, bouts: Sequence[tuple[int, int]], *, needs: Sequence[Job]
     ) -> list[Job]:
         """Crafting, then the victims of one trial, attack and noise in turn."""
         place = {"scenario": scenario, "trial": number, "attack": attack}
-        first = self._job("craft", **place, needs=tuple(job.key for job in needs))
+        keys = tuple(job.key for job in needs)
+        faced = dict.fromkeys(self.faced(stack) for stack in range(len(self.stacks())))
+        crafts = {each: self._job("craft", **place, defense=max(each, 0), needs=keys) for each in faced}
         poisoned = [
             job
             for run in range(self.runs)
             for v in range(len(self.victims))
-            for job in self._defended(first, {**place, "victim": v, "run": run})
+            for job in self._defended(crafts, {**place, "victim": v, "run": run})
         ]
         noisy = [
-            self._job("noise", **place, victim=v, defense=d, run=run, needs=(first.key,))
+            self._job("noise", **place, victim=v, defense=d, run=run, needs=(crafts[self.faced(d)].key,))
             for run in range(self.controls.noise)
             for v, d in bouts
         ]
-        return [first, *poisoned, *noisy]
+        return [*crafts.values(), *poisoned, *noisy]
 
-    def _defended(self, craft: Job, place: Mapping[str, int]) -> list[Job]:
+    def _defended(self, crafts: Mapping[int, Job], place: Mapping[str, int]) -> list[Job]:
         """One victim under every stack. Those that begin with another's training come after it, and find it done."""
         found: list[Job] = []
         by_stack: dict[str, Job] = {}
         for number, stack in enumerate(self.stacks()):
             before = [found[each].key for each in stack.control_of[:1]]
             before += [job.key for job in (by_stack.get(fingerprint(stack.defenses[:-1])),) if job and stack.defenses]
+            craft = crafts[self.faced(number)]
             job = self._job("attack", **place, defense=number, needs=(craft.key, *dict.fromkeys(before)))
             by_stack[fingerprint(stack.defenses)] = job
             found.append(job)
@@ -244,7 +269,7 @@ class Experiment:
         """Everything that decides a job's result."""
         base: list[Any] = [job.kind, data_digest(self.data), self.seed, job.run]
         if job.kind == "surrogate":
-            return [*base, self.crew()[job.run]]
+            return [*base, self.crew(job.defense)[job.run]]
         if self.targets != "any":
             base += [self.targets, self.crew()]
         if job.kind == "clean":

@@ -16,7 +16,7 @@ from mithridate.attack import craft
 from mithridate.dataset import Dataset
 from mithridate.defense import Truth, protect
 from mithridate.detection import detection, keep_pictures
-from mithridate.experiment import Experiment, Job, label, perturbation_name
+from mithridate.experiment import BARE, Experiment, Job, label, perturbation_name
 from mithridate.goal import Aims
 from mithridate.learner import Learner, predictions
 from mithridate.learners.cached import Cached
@@ -55,7 +55,7 @@ def perform(
 
 def _surrogate(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
     """Train a shared surrogate, so that crafting finds it in the cache."""
-    learner = cached_crew(experiment, folder)[job.run]
+    learner = cached_crew(experiment, folder, job.defense)[job.run]
     found = observed_training(learner, data.train, seed=Seed(0), watch=watch, stage="surrogate")
     row = {"surrogate": job.run, "learner": label(experiment.crew()[job.run]), "curve": found.curve}
     row["seconds"] = found.seconds
@@ -71,7 +71,7 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
         data.train,
         threat=trial.threat,
         aims=goal.known,
-        surrogates=cached_crew(experiment, folder),
+        surrogates=cached_crew(experiment, folder, experiment.faced(job.defense)),
         seed=trial.seed.child("craft"),
         watch=watch,
     )
@@ -92,6 +92,7 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
         "seconds": seconds,
         "trace": {name: list(curve) for name, curve in poison.trace.items()},
         "folder": f"poisons/{job.key}",
+        "defense": experiment.defense_names()[job.defense] if experiment.adaptive else None,
     }
     return [Result(key=job.key, kind="craft", row=row)]
 
@@ -206,8 +207,8 @@ def _moved(data: Split, device: torch.device) -> Split:
     return Split(train=data.train.to(device), test=data.test.to(device))
 
 
-def cached_crew(experiment: Experiment, folder: Path) -> list[Learner]:
-    """The surrogate learners, each trained once for all trials, or once for each."""
+def cached_crew(experiment: Experiment, folder: Path, stack: int = BARE) -> list[Learner]:
+    """The surrogate learners inside a stack of defenses, each trained once for all trials, or once for each."""
     base = Seed(experiment.seed)
     return [
         Cached(
@@ -215,7 +216,7 @@ def cached_crew(experiment: Experiment, folder: Path) -> list[Learner]:
             folder=folder / "networks",
             pinned=base.child("surrogate", k) if experiment.share_surrogates else None,
         )
-        for k, learner in enumerate(experiment.crew())
+        for k, learner in enumerate(experiment.crew(stack))
     ]
 
 
