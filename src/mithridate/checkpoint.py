@@ -51,9 +51,12 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
     facts = dict(checkpoint.facts)
     about = {"facts": json.dumps(facts), "digest": fingerprint(tensors, facts)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.{get_ident()}.partial")  # others may be writing the same one
-    aside.write_bytes(save(tensors, metadata=about))
-    aside.replace(path)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.{get_ident()}.partial")  # others may be writing the same one
+    try:
+        aside.write_bytes(save(tensors, metadata=about))
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def read(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
