@@ -90,7 +90,7 @@ def sets(draw):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kernel", KERNELS)
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(case=sets(), dense=st.booleans(), scale=st.sampled_from([None, 0.01, 1.0]))
 def test_picks_are_those_of_the_naive_rule(engine, kernel, case, dense, scale):
     points, count = case

@@ -141,20 +141,22 @@ def greedy(columns: Tensor, count: int, law: Law) -> tuple[Tensor, Tensor]:
     best = torch.zeros_like(gains)  # (n,): similarity to the nearest medoid so far, 0 without one
     nearest = torch.full_like(gains, 0.0 if KERNELS[law.kind] == "cosine" else math.inf)
     assigned = torch.full((n,), -1, device=columns.device)
-    chosen: list[Tensor] = []
+    chosen = torch.empty(count, dtype=torch.int64, device=columns.device)
     for pick in range(count):
-        chosen.append(gains.argmax()[None])  # the first of the largest
-        unlike = _unlikeness(columns, columns[:, chosen[-1]], law)[0]
+        chosen[pick] = gains.argmax()  # the first of the largest
+        newest = chosen[pick : pick + 1]
+        unlike = _unlikeness(columns, columns[:, newest], law)[0]
         assigned[unlike < nearest] = pick
         nearest = torch.minimum(unlike, nearest)
         better = torch.maximum(best, _similarity(unlike, law))
         risen = (better > best).nonzero()[:, 0]
-        for some in torch.split(risen, similar.block):
+        for start in range(0, len(risen), similar.block):
+            some = risen[start : start + similar.block]
             old, new = best[some, None], better[some, None]
             gains -= similar.rows(some).sub_(old).clamp_(min=0).minimum(new - old).sum(0)
         best = better
-        gains[chosen[-1]] = -math.inf  # a medoid is not picked again
-    return torch.cat(chosen), assigned
+        gains[newest] = -math.inf  # a medoid is not picked again
+    return chosen, assigned
 
 
 class _Similarities:
@@ -169,20 +171,21 @@ class _Similarities:
 
     def totals(self) -> Tensor:
         """The sum of each row, ``(n,)``; keeps the rows on the way where they are to be kept."""
-        parts = []
-        everyone = torch.arange(self._columns.shape[1], device=self._columns.device)
-        for some in torch.split(everyone, self.block):
+        n = self._columns.shape[1]
+        totals = self._columns.new_empty(n)
+        for start in range(0, n, self.block):  # written in place: a list of small tensors would break up the heap
+            some = slice(start, start + self.block)
             rows = self._computed(some)
             if self._kept is not None:
                 self._kept[some] = rows.int()
-            parts.append(rows.sum(1))
-        return torch.cat(parts)
+            totals[some] = rows.sum(1)
+        return totals
 
     def rows(self, some: Tensor) -> Tensor:
         """The rows of the positions ``some``, ``(len(some), n)`` float64, the caller's own."""
         return self._computed(some) if self._kept is None else self._kept[some].double()
 
-    def _computed(self, some: Tensor) -> Tensor:
+    def _computed(self, some: Tensor | slice) -> Tensor:
         return _similarity(_unlikeness(self._columns, self._columns[:, some], self._law), self._law)
 
 
