@@ -51,7 +51,7 @@ def _bias(model: Classifier, features: Tensor, logits: Tensor) -> Tensor:
     """The logits of features that are all 0, ``(1, C)``, where the head is affine on these features ``(n, D)``."""
     bias = model.head(torch.zeros_like(features[:1]))
     found = model.head(features - 2 * features.roll(1, 0))
-    expected = logits - 2 * logits.roll(1, 0) + 2 * bias
+    expected = (logits - 2 * logits.roll(1, 0) + 2 * bias).detach()
     if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
         raise ModelError(
             f"use_bias=False needs an affine head, whose bias can be told from its weights, but that of this "
