@@ -202,15 +202,20 @@ def test_a_failed_writing_leaves_the_old_one_and_nothing_else(small, monkeypatch
 
 
 def test_writers_side_by_side_leave_one_of_their_checkpoints_whole(tmp_path):
-    """Readers meanwhile see one or another, never a mixture or none."""
+    """Readers meanwhile see one or another, never a mixture or none.
+
+    ``safetensors.safe_open`` opens a file twice, and took the header of one for the tensors of another.
+    """
     path, trouble = tmp_path / "state.safetensors", []
 
     def checkpoint_of(number):
-        return Checkpoint(tensors={"w": torch.full((2000,), float(number))}, facts={"number": number})
+        return Checkpoint(
+            tensors={"w": torch.full((2000,), float(number))}, facts={"number": number, "x": "x" * number}
+        )
 
     def work(number):
         try:
-            for _ in range(20):
+            for _ in range(40):
                 write(checkpoint_of(number), path)
                 found = read(path)
                 assert set(found.tensors["w"].tolist()) == {float(found.facts["number"])}

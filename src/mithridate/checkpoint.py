@@ -12,7 +12,7 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from mithridate.errors import FormatError
@@ -62,15 +62,16 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 def read(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
     """The checkpoint at ``path``, its tensors on ``device``. Raises :class:`FormatError` where it is damaged."""
     try:
-        with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
-            about = file.metadata() or {}
-            facts = json.loads(about["facts"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        stored = path.read_bytes()  # at once, since others may be replacing the file
+        header = json.loads(stored[8 : 8 + int.from_bytes(stored[:8], "little")])
+        about = header["__metadata__"]
+        facts = json.loads(about["facts"])
+        tensors = load(stored)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
         raise FormatError(f"'{path}' is missing, damaged or no checkpoint ({type(error).__name__})") from error
     if fingerprint(tensors, facts) != about.get("digest"):
         raise FormatError(f"'{path}' is damaged: its content is not what was written")
-    return Checkpoint(tensors=tensors, facts=facts)
+    return Checkpoint(tensors={name: each.to(device) for name, each in tensors.items()}, facts=facts)
 
 
 def generator_state(generator: torch.Generator) -> Tensor:

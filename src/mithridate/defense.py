@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
+from mithridate.errors import DataError, FormatError
 from mithridate.learner import Around, Hook, Learner, Progress, Removal, removals_of, removals_state
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
@@ -155,7 +156,7 @@ class Filtered(Around):
             probe = self.learner.fit(data, seed=seed)
             removal, reused = self._removal(probe, data, seed), probe.reused
         else:
-            (removal,), reused = removals_of(resume.under("filter")), float(resume.facts["reused"])
+            removal, reused = _resumed(resume)
         rest = data.without(removal.ids)
         inner = resume.under("inner") if resume else None
         for progress in self.learner.train(rest, seed=seed, hooks=hooks, resume=inner):
@@ -165,8 +166,31 @@ class Filtered(Around):
         started = time.perf_counter()
         data = data.at(data.ids.argsort())  # so that the order of the rows cannot matter
         verdict = self.defense.judge(features_of(probe.model, data), data, seed=seed.child(self.defense.name))
+        _check(verdict, len(data), self.defense.name)
         ids = ranked(verdict, data)
         return Removal(by=self.defense.name, epoch=0, ids=ids, seconds=time.perf_counter() - started)
+
+
+def _resumed(state: Checkpoint) -> tuple[Removal, float]:
+    """What was removed, and the seconds saved, from the state of a filtered training."""
+    try:
+        (removal,) = removals_of(state.under("filter"))
+        return removal, float(state.facts["reused"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(
+            "the state to resume from is not that of a training with a filter; train from the start, or with the "
+            "defenses it was written with"
+        ) from error
+
+
+def _check(verdict: Verdict, count: int, who: str) -> None:
+    """Raise :class:`DataError` for a verdict that is not one score and one yes or no for each row."""
+    scores, flagged = tuple(verdict.scores.shape), tuple(verdict.flagged.shape)
+    if not scores == flagged == (count,) or verdict.flagged.dtype != torch.bool:
+        raise DataError(
+            f"the verdict of {who} must hold scores and flagged (bool) of shape ({count},), but they have the shapes "
+            f"{scores} and {flagged} ({str(verdict.flagged.dtype).removeprefix('torch.')})"
+        )
 
 
 def _filtered(progress: Progress, removal: Removal, reused: float) -> Progress:

@@ -157,6 +157,34 @@ def test_a_hook_with_settings_is_remembered_with_what_it_did(tmp_path, trainings
     assert found.facts == {"left": 28.0}
 
 
+def test_a_pinned_seed_does_not_mix_up_hooks_with_draws_of_their_own(tmp_path, trainings):
+    """A hook is made from the caller's seed, so what one caller trained is not what another would have."""
+    cached = Cached(learner=SMALL, folder=tmp_path, pinned=Seed(9))
+    for seed, left in ((Seed(1), 30), (Seed(2), 40), (Seed(1), 30)):
+        found = cached.fit(DATA, seed=seed, hooks=(Fewer("as many as the seed says", left),))
+        assert found.facts == {"left": float(left)}
+    assert trainings == [Seed(9), Seed(9)]
+
+
+def test_a_training_resumed_is_kept_as_if_it_had_never_stopped(tmp_path, trainings):
+    cached = Cached(learner=replace(SMALL, epochs=3), folder=tmp_path)
+    state = next(cached.train(DATA, seed=Seed(1))).state()
+    resumed = cached.fit(DATA, seed=Seed(1), resume=state)
+    found = cached.fit(DATA, seed=Seed(1))
+    assert len(trainings) == 2
+    plain = replace(SMALL, epochs=3).fit(DATA, seed=Seed(1))
+    assert same(resumed, plain)
+    assert same(found, plain)
+
+
+def test_what_is_found_needs_no_state_to_resume_from(tmp_path, trainings):
+    cached = Cached(learner=SMALL, folder=tmp_path)
+    state = next(cached.train(DATA, seed=Seed(1))).state()
+    first = cached.fit(DATA, seed=Seed(1))
+    assert same(cached.fit(DATA, seed=Seed(1), resume=state), first)
+    assert len(trainings) == 2
+
+
 def test_time_saved_is_told(tmp_path):
     cached = Cached(learner=SMALL, folder=tmp_path)
     first, found = cached.fit(DATA, seed=Seed(1)), cached.fit(DATA, seed=Seed(1))

@@ -13,7 +13,7 @@ from torch.nn import functional
 from mithridate import checkpoint
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
-from mithridate.errors import ConfigError, DataError
+from mithridate.errors import ConfigError, DataError, FormatError
 from mithridate.learner import Hook, Removal, predictions, trained
 from mithridate.learners.augment import Augmentation
 from mithridate.learners.schedule import factor
@@ -372,3 +372,89 @@ def dropped_out():
     return nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(400, 3)
     )
+
+
+def states_of(learner, data, hooks=()):
+    """The state after each epoch, kept in memory while the training goes on."""
+    return [progress.state() for progress in learner.train(data, seed=Seed(1), hooks=hooks)]
+
+
+def test_states_in_memory_stay_what_they_were(learner):
+    data = stripes(60, seed=1)
+    whole, states = learner.fit(data, seed=Seed(1)), states_of(learner, data)
+    for state in states:
+        again = learner.fit(data, seed=Seed(1), resume=state)
+        for name, value in whole.model.state_dict().items():
+            assert torch.equal(value, again.model.state_dict()[name])
+
+
+def test_a_training_resumed_at_its_end_gives_that_end_again(learner):
+    """A job killed between its last checkpoint and its result."""
+    data = stripes(60, seed=1)
+    whole = learner.fit(data, seed=Seed(1), hooks=(Counter(),))
+    found = list(learner.train(data, seed=Seed(1), hooks=(Counter(),), resume=whole.state()))
+    assert [progress.epoch for progress in found] == [3]
+    assert (found[0].loss, found[0].accuracy, found[0].facts) == (whole.loss, whole.accuracy, {"count": 3.0})
+    assert [each.ids.tolist() for each in found[0].removals] == [each.ids.tolist() for each in whole.removals]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, found[0].model.state_dict()[name])
+
+
+def test_hooks_see_the_same_progress_when_resumed(learner):
+    class Reader(Counter):
+        def drop(self, data, active, progress):
+            if progress:
+                numbers = progress.epoch, progress.loss, progress.accuracy, len(progress.removals)
+                read.append((numbers, dict(progress.facts)))
+            return super().drop(data, active, progress)
+
+    data, read = stripes(60, seed=1), []
+    states = states_of(learner, data, hooks=(Reader(),))
+    whole, read = read, []
+    learner.fit(data, seed=Seed(1), hooks=(Reader(),), resume=states[0])
+    assert read == whole
+    assert [facts for _, facts in whole] == [{"count": 1.0}, {"count": 2.0}]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        lambda state: Checkpoint(),
+        lambda state: state.under("model"),
+        lambda state: Checkpoint(
+            tensors={**state.tensors, "order": torch.zeros(3, dtype=torch.uint8)}, facts=state.facts
+        ),
+        lambda state: replace(state, tensors={name: value.flatten()[:1] for name, value in state.tensors.items()}),
+        lambda state: Checkpoint(tensors=state.tensors),
+    ],
+    ids=["empty", "the network alone", "another generator", "another network", "no facts"],
+)
+def test_a_state_of_another_training_is_refused(learner, foreign):
+    data = stripes(60, seed=1)
+    state = foreign(learner.fit(data, seed=Seed(1)).state())
+    with pytest.raises(FormatError, match="the state to resume from is not that of this training"):
+        learner.fit(data, seed=Seed(1), resume=state)
+
+
+def test_only_one_hook_can_fill_the_gradients(learner):
+    class Filling(Hook):
+        def __init__(self, fills=True):
+            self.fills = fills
+
+        def backward(self, model, batch, generator):
+            if not self.fills:
+                return None
+            loss = functional.cross_entropy(model(batch.inputs), batch.labels)
+            loss.backward()
+            return loss
+
+    data = stripes(60, seed=1)
+    with pytest.raises(ConfigError, match="only one defense can fill the gradients, but Filling and Filling would"):
+        learner.fit(data, seed=Seed(1), hooks=(Filling(), Hook(), Filling()))
+    plain, alone, after = (
+        learner.fit(data, seed=Seed(1), hooks=hooks).model.state_dict()
+        for hooks in ((), (Hook(), Filling(), Hook()), (Filling(fills=False), Filling()))
+    )
+    for name, value in plain.items():
+        assert torch.equal(value, alone[name])
+        assert torch.equal(value, after[name])

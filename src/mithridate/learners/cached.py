@@ -48,16 +48,18 @@ class Cached(Around):
     ) -> Iterator[Progress]:
         """One item for a network found; else one an epoch, and the last network is kept.
 
-        A hook that does not say which settings decide it bypasses the cache. The last item of a training is read back
-        from its file, so that it is the very network a later call will find (memory format included, on which float
-        rounding depends).
+        A hook that does not say which settings decide it bypasses the cache. A pinned seed is not shared by trainings
+        with hooks, whose own draws come from the caller's seed. The last item of a training is read back from its
+        file, so that it is the very network a later call will find (memory format included, on which float rounding
+        depends).
         """
-        seed = self.pinned or seed
         settings = [hook.settings for hook in hooks]
+        draws = [seed] if hooks and self.pinned else []
+        seed = self.pinned or seed
         if any(each is None for each in settings):
             yield from self.learner.train(data, seed=seed, hooks=hooks, resume=resume)
             return
-        path = self.folder / f"{training_key(self.learner, data, seed, settings)}.safetensors"
+        path = self.folder / f"{training_key(self.learner, data, seed, settings + draws)}.safetensors"
         found = self._found(path, data)
         if found:
             yield found
