@@ -64,6 +64,8 @@ def test_as_many_are_changed_as_p_says(per, p):
     assert float(changed.mean()) == pytest.approx(p * 23 / 24, abs=0.05)
     whole = float((changed.sum(1) > 0).float().mean())
     assert whole == pytest.approx(p if per == "batch" else 1, abs=0.05)
+    pixels = torch.stack([(each.inputs != batch.inputs)[:, 0].flatten(1).sum(1) for each in batches])
+    assert 8 * 8 <= int(pixels.max()) <= 9 * 9  # of 12 x 12: a side of 8.5, where none of it reaches over the edge
     for each in batches:
         assert each.labels.shape == (24, 3)  # probabilities, also where nothing was pasted
 
