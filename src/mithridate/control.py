@@ -137,10 +137,14 @@ def _chosen(
     seed: Seed,
     counts: Sequence[int],
 ) -> Tensor:
-    """Ids of the rows that go, the most suspect first; lower ids first among equals."""
+    """Ids of the rows that go, the most suspect first; lower ids first among equals.
+
+    The least suspect row of each class stays, so that no class is emptied.
+    """
     rows = data.at(active)
     rows = rows.at(rows.ids.argsort())  # so that the order of the rows cannot matter
     order = defense.suspicion(rows, model, seed).argsort(descending=True, stable=True)
+    order = order[_expendable(rows.labels[order])]
     if not defense.per_class:
         return rows.ids[order[: sum(counts)]]
     labels = rows.labels[order]
@@ -149,6 +153,14 @@ def _chosen(
         mine = labels == label
         rank[mine] = torch.arange(int(mine.sum()), device=rank.device)
     return rows.ids[order[rank < torch.tensor(counts, device=rank.device)[labels]]]
+
+
+def _expendable(labels: Tensor) -> Tensor:
+    """Which of the rows with ``labels`` ``(n,)`` are not the last one of their class, ``(n,)`` bool."""
+    found = torch.ones_like(labels, dtype=torch.bool)
+    for label in set(labels.tolist()):
+        found[(labels == label).nonzero()[-1]] = False
+    return found
 
 
 def _with_plan(progress: Progress, hook: _Repeat) -> Progress:

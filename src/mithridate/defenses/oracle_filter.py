@@ -1,6 +1,7 @@
 """Control: exactly the poisoned rows taken out before training; no defender can do it, and none can do better.
 
-The ceiling of every filter, asked for by users of other toolboxes as "perfect filter" (armory, issue 1444).
+The ceiling of every filter, asked for by users of other toolboxes as "perfect filter"
+(https://github.com/twosixlabs/armory/issues/1444).
 """
 
 from __future__ import annotations

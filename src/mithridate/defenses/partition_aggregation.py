@@ -41,7 +41,7 @@ from torch.nn import functional
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space, channel_statistics
 from mithridate.defense import Defense
-from mithridate.errors import ConfigError
+from mithridate.errors import ConfigError, FormatError
 from mithridate.learner import Around, Hook, Learner, Progress, Removal, predictions, removals_of, removals_state
 from mithridate.model import Classifier
 from mithridate.ops.certificate import certified_radius, winners
@@ -106,6 +106,8 @@ class Partitioned(Around):
         run.model.constants.fill_(_ABSENT)
         if resume is not None:
             run.restore(resume)
+            if run.done == self.defense.partitions:  # stopped after the last one
+                yield run.progress()
         for number, index in list(enumerate(partitioned(data, self.defense.partitions)))[run.done :]:
             self._train_one(run, number, data, index, seed)
             yield run.progress()
@@ -228,13 +230,22 @@ class _Run:
         """Where the training stands, to go on with the next partition."""
         counts = {name: getattr(self, name) for name in ("done", "rows", "loss", "hits", "reused")}
         return Checkpoint(facts=counts).joined(
-            model=Checkpoint(tensors=self.model.state_dict()),
+            model=Checkpoint(tensors={**self.model.state_dict(), "constants": self.model.constants.clone()}),
             facts=Checkpoint(facts=self.facts),
             removals=removals_state(self.removals),
         )
 
     def restore(self, state: Checkpoint) -> None:
-        """Go on from a state."""
+        """Go on from a state. Raises :class:`FormatError` where it does not fit."""
+        try:
+            self._restore(state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise FormatError(
+                "the state to resume from is not that of this training of partitions; train from the start, or with "
+                "the settings, data and defenses it was written with"
+            ) from error
+
+    def _restore(self, state: Checkpoint) -> None:
         for name in ("done", "rows", "loss", "hits", "reused"):
             setattr(self, name, state.facts[name])
         self.model.load_state_dict(dict(state.under("model").tensors))
