@@ -413,3 +413,17 @@ class TestAdaptive:
         assert not [each.error for each in carried_out(tiny(**changes, adaptive=True), tmp_path) if each.error]
         crafts = [row for row in results(tmp_path).values() if "trace" in row]
         assert [row["defense"] for row in crafts] == ["none", "top-loss-drop (like oracle-filter)"]
+
+
+class TestDefenseProblems:
+    def test_a_defense_that_does_not_fit_the_data_is_said(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        rows = {"x_train": rng.random((90, 5)), "y_train": np.arange(90) % 3}
+        np.savez(tmp_path / "table.npz", **rows, x_test=rows["x_train"], y_test=rows["y_train"])
+        table = {"name": "arrays", "path": str(tmp_path / "table.npz"), "bounds": [0, 1]}
+        found = problems(tiny(data=table, defenses=["none", "cutout", ["mixup", "jpeg"]]))
+        assert [each.partition(":")[0] for each in found if each.startswith("defenses")] == [
+            "defenses[1]",
+            "defenses[2]",
+        ]
+        assert not [each for each in problems(tiny(defenses=["cutout", "mixup"])) if each.startswith("defenses")]

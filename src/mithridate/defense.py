@@ -46,6 +46,10 @@ class Defense(ABC):
         """Whether it uses what no defender can know; results are then stamped so."""
         return False
 
+    def problems(self, space: Space) -> list[str]:
+        """Why it cannot protect a training on data of this space; empty where it can."""
+        return []
+
     @property
     def title(self) -> str:
         """What tables call it: its name, stamped where it plays the oracle."""

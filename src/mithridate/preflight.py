@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from mithridate.attack import problems as attack_problems
+from mithridate.defense import protect
 from mithridate.errors import DataError, MithridateError, ProblemsError
 from mithridate.experiment import Experiment, Job
 from mithridate.goal import Misclassify
@@ -30,7 +31,7 @@ def problems(experiment: Experiment) -> list[str]:
         data = load(experiment.data)
     except MithridateError as error:
         return [*found, f"data: {error}"]
-    found += _network_problems(experiment, data)
+    found += _network_problems(experiment, data) + _defense_problems(experiment, data)
     return found + _trial_problems(experiment, scenarios, data)
 
 
@@ -58,6 +59,21 @@ def _network_problems(experiment: Experiment, data: Split) -> list[str]:
                 text = str(error).partition("\n")[0]
                 found.append(f"{where}[{k}].model: this network cannot be built on this machine ({text})")
     return found
+
+
+def _defense_problems(experiment: Experiment, data: Split) -> list[str]:
+    """Defenses that do not fit the data, or that no network survives, the same sentence once."""
+    found: dict[str, None] = {}
+    for k, stack in enumerate(experiment.defenses):
+        for defense in stack:
+            for each in defense.problems(data.train.space):
+                found[f"defenses[{k}]: {each}"] = None
+        for learner in experiment.victims if stack else ():
+            try:
+                protect(learner, stack).build(data.train.space, Seed(0))
+            except MithridateError as error:
+                found[f"defenses[{k}]: {error}"] = None
+    return list(found)
 
 
 def _trial_problems(experiment: Experiment, scenarios: Sequence[ThreatModel], data: Split) -> list[str]:
