@@ -27,6 +27,8 @@ class GuardedSampler(Sampler[int]):
         self.guard = guard
         self.seed = Seed(seed)
         self.before = before
+        self.epoch = -1
+        """The guard's epoch when rows were last drawn; -1 before."""
 
     def __len__(self) -> int:
         """The number of all rows."""
@@ -35,8 +37,9 @@ class GuardedSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         """Positions of the rows of an epoch."""
         self.before()
+        self.epoch = self.guard.epoch
         keep, count = self.guard.keep, len(self)
-        draws = self.seed.child("order", self.guard.epoch).generator()
+        draws = self.seed.child("order", self.epoch).generator()
         rounds = [keep[torch.randperm(len(keep), generator=draws)] for _ in range(-(-count // len(keep)))]
         return iter(torch.cat(rounds)[:count].tolist())
 
