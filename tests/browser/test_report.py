@@ -11,6 +11,7 @@ import pytest
 
 from mithridate.report import page
 from tests.report.fabricate import fabricate
+from tests.report.fabricate_defenses import fabricate_defenses, twenty
 
 pytestmark = pytest.mark.browser
 
@@ -45,10 +46,26 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def defended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty defenses and controls, ten trials of two networks."""
+    return page.write(fabricate_defenses(tmp_path_factory.mktemp("defended"), twenty()))
+
+
 @pytest.fixture
 def opened(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """The report in a window of the given width and colour scheme; whatever went wrong fails the test."""
     width, scheme = getattr(request, "param", (1280, "light"))
+    yield from _window(browser, report, width, scheme)
+
+
+@pytest.fixture
+def opened_defended(browser: Any, defended: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The report about defenses, likewise."""
+    yield from _window(browser, defended, *request.param)
+
+
+def _window(browser: Any, shown: Path, width: int, scheme: str) -> Iterator[Any]:
     window = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     problems: list[str] = []
     requests: list[str] = []
@@ -56,10 +73,10 @@ def opened(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterat
     window.on("pageerror", lambda error: problems.append(f"error: {error}"))
     window.on("dialog", lambda dialog: (problems.append("a dialog"), dialog.dismiss()))
     window.on("request", lambda each: requests.append(each.url))
-    window.goto(report.as_uri())
+    window.goto(shown.as_uri())
     yield window
     assert problems == []
-    assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
+    assert [url for url in requests if not url.startswith("data:")] == [shown.as_uri()]
     window.close()
 
 
@@ -122,3 +139,31 @@ def test_everything_is_unfolded_for_printing(opened: Any):
     assert opened.locator("details:not([open])").count() == 0
     opened.emulate_media(media="print")
     assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize("opened_defended", SCREENS, indirect=True, ids=lambda screen: f"{screen[0]}-{screen[1]}")
+def test_twenty_defenses_fit_on_every_screen(opened_defended: Any):
+    """Neither the page nor the table must be scrolled sideways, and every number of every row is seen."""
+    assert opened_defended.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    table = opened_defended.locator("table.defended")
+    assert table.evaluate("each => each.parentElement.scrollWidth <= each.parentElement.clientWidth")
+    assert table.locator("tbody tr").count() == 21
+    for name in ("epic", "random-drop", "top-loss-drop", "oracle-filter"):
+        row = table.locator("tbody tr", has_text=name).first
+        cells = row.locator("td").evaluate_all("all => all.map(each => each.getBoundingClientRect().right)")
+        assert max(cells) <= opened_defended.viewport_size["width"]
+        assert row.is_visible()
+
+
+@pytest.mark.parametrize("opened_defended", SCREENS[:2], indirect=True, ids=["light", "dark"])
+def test_controls_stand_apart_and_dropped_poison_is_framed(opened_defended: Any):
+    indent = "each => parseFloat(getComputedStyle(each).paddingLeft)"
+    first = opened_defended.locator("table.defended .own th").first
+    assert first.evaluate(indent) > opened_defended.locator("table.defended tr:not(.control) th").nth(1).evaluate(
+        indent
+    )
+    border = "each => getComputedStyle(each).borderTopColor"
+    poison = opened_defended.locator(".dropped .poison img").first.evaluate(border)
+    clean = opened_defended.locator(".dropped li:not(.poison) img").first.evaluate(border)
+    assert poison != clean == "rgba(0, 0, 0, 0)"
+    assert opened_defended.locator(".dropped .poison").first.inner_text().endswith("poison")

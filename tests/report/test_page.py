@@ -34,8 +34,12 @@ def html(folder: Path) -> str:
 
 
 def text(folder: Path) -> str:
-    """The page without its tags, on one line."""
-    body = html(folder).split("<body>")[1]
+    return words(html(folder))
+
+
+def words(page: str) -> str:
+    """A page without its tags, on one line."""
+    body = page.split("<body>")[1]
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
 
 

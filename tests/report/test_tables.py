@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from mithridate.report import tables
+from mithridate.report import combinations, tables
 from mithridate.report.load import read
 from mithridate.store import Store
 from tests.report.fabricate import add_craft, add_victim, fabricate
@@ -90,7 +90,7 @@ def test_time_adds_up_and_memory_is_the_largest(by_hand: Path):
 
 def test_clean_victims_hold_for_every_scenario_but_only_their_defense(tmp_path: Path):
     fabricate(tmp_path, scenarios=((0.1, 0.04), (0.05, 0.04)), defenses=("none", "mixup"), noise=False)
-    found = tables.cells(read(tmp_path))
+    found = combinations.cells(read(tmp_path))
     assert len(found) == 4
     assert all(len(cell.clean) == 4 * 2 for cell in found)
     assert all(victim.defense == cell.defense for cell in found for victim in cell.clean)
@@ -102,7 +102,7 @@ def test_combinations_without_results_are_no_rows_of_the_summary(tmp_path: Path)
         add_craft(store, 0, radius=0.05)
         add_victim(store, "attack", 0, hit=True)
     run = read(tmp_path)
-    assert len(tables.cells(run)) == 2
+    assert len(combinations.cells(run)) == 2
     assert len(tables.summary(run)["rows"]) == 1
 
 

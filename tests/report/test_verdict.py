@@ -47,7 +47,6 @@ def test_speaks_of_targets_where_their_classes_differ(folder: Path):
         "9 of 12 freshly trained networks called their target what the poisoner wanted; "
         "the 2 networks trained on clean data did so 0 of 8 times."
     )
-    assert "epic 0.1: 3 of 12 networks hit" in " ".join(found.details)
 
 
 def test_counts_targets_where_networks_have_several(tmp_path: Path):

@@ -96,7 +96,8 @@ def _show(folder: Path, name: str) -> None:
     import json
 
     from mithridate import campaign
-    from mithridate.cli.terminal import console, results_table
+    from mithridate.cli.results import results_table
+    from mithridate.cli.terminal import console
 
     page = campaign.finish(folder)
     rows = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["rows"]

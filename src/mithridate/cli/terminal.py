@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 from mithridate.watch import Step
 
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from mithridate.executor import Ended
     from mithridate.experiment import Job
 
-_PLACES = ("attack", "scenario", "victim", "defense")
 _EVERY = 10.0  # seconds between plain lines about one job
 
 
@@ -133,52 +130,6 @@ def job_name(job: Job) -> str:
     }
     scenario = f" (scenario {job.scenario + 1})" if job.scenario else ""
     return words[job.kind] + scenario
-
-
-def results_table(rows: Sequence[Mapping[str, object]], *, title: str) -> Group:
-    """The summary for the terminal: what all rows share in words, the rest as a table, no number ever cut short."""
-    shared = [name for name in _PLACES if len({str(row.get(name)) for row in rows}) == 1]
-    table = Table()
-    for heading in [name for name in _PLACES if name not in shared]:
-        table.add_column(heading, overflow="fold")
-    for heading in ("success (95 %)", "clean base rate", "noise control", "accuracy", "trials x victims"):
-        table.add_column(heading, justify="right", overflow="fold")
-    for row in rows:
-        places = [str(row.get(name)) for name in _PLACES if name not in shared]
-        table.add_row(*map(Text, [*places, *_numbers_of(row)]))
-    words = [Text(f"  {name}: {rows[0].get(name)}") for name in shared]
-    return Group(Text(title, style="italic"), *words, table)
-
-
-def _numbers_of(row: Mapping[str, object]) -> list[str]:
-    trials, victims = row.get("trials"), row.get("victims")
-    return [
-        _interval(row.get("success")),
-        _percent(row.get("base_rate")),
-        _percent(row.get("noise_control")),
-        _percent(_mean(row.get("clean_accuracy"))),
-        f"{trials} x {_ratio(victims, trials)}",
-    ]
-
-
-def _ratio(victims: object, trials: object) -> str:
-    if isinstance(victims, int) and isinstance(trials, int) and trials:
-        return f"{victims / trials:.3g}"
-    return "?"
-
-
-def _mean(value: object) -> object:
-    return value.get("mean") if isinstance(value, dict) else None
-
-
-def _interval(value: object) -> str:
-    if not isinstance(value, dict) or value.get("mean") is None:
-        return "not run"
-    return f"{value['mean']:.0%} [{value['low']:.0%}, {value['high']:.0%}]"
-
-
-def _percent(value: object) -> str:
-    return f"{value:.0%}" if isinstance(value, (int, float)) else "not run"
 
 
 def _end_line(ended: Ended) -> str:

@@ -20,22 +20,22 @@ from mithridate.report.load import Control, FeatureMap
 
 INK, FAINT = "#0a0101", "#0a0102"
 COLOURS: dict[Control, str] = {"attack": "#0a0103", "noise": "#0a0104", "clean": "#0a0105"}
-_INTENDED, _OTHER = "#0a0106", "#0a0107"
+INTENDED, MUTED = "#0a0106", "#0a0107"
 _VARIABLES = {
     INK: "currentColor",
     FAINT: "var(--line)",
     COLOURS["attack"]: "var(--poison)",
     COLOURS["noise"]: "var(--noise)",
     COLOURS["clean"]: "var(--clean)",
-    _INTENDED: "var(--intended)",
-    _OTHER: "var(--muted)",
+    INTENDED: "var(--intended)",
+    MUTED: "var(--muted)",
 }
 """Stand-ins that matplotlib takes for colours, and the style-sheet values that replace them."""
 
 MARKS: dict[Control, str] = {"attack": "o", "noise": "s", "clean": "D"}
 GROUPS: dict[str, tuple[str, str]] = {
     "target class": (COLOURS["clean"], "o"),
-    "intended class": (_INTENDED, "^"),
+    "intended class": (INTENDED, "^"),
     "poison": (COLOURS["attack"], "X"),
     "target": (INK, "*"),
 }
@@ -110,7 +110,7 @@ def curves(name: str, lines: Sequence[Line], *, title: str, across: str, label: 
         axes.set_xlabel(across)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
 
-    return Figure(svg=_drawn(name, draw, label=label), title=title, caption=caption)
+    return Figure(svg=drawn(name, draw, label=label), title=title, caption=caption)
 
 
 def rates(
@@ -144,7 +144,7 @@ def rates(
         axes.set_ylabel("networks hit, %")
         axes.set_xlabel(across)
 
-    return Figure(svg=_drawn(name, draw, label=label), title=title, caption=caption)
+    return Figure(svg=drawn(name, draw, label=label), title=title, caption=caption)
 
 
 def scatter(name: str, plane: FeatureMap, *, title: str, label: str, caption: str = "") -> Figure:
@@ -154,22 +154,22 @@ def scatter(name: str, plane: FeatureMap, *, title: str, label: str, caption: st
         points, groups = np.asarray(plane.points, dtype=float), np.asarray(plane.groups)
         order = [*GROUPS, *sorted(set(plane.groups) - set(GROUPS))]
         for group in sorted(set(plane.groups), key=lambda each: (each == "target", order.index(each))):
-            colour, mark = GROUPS.get(group, (_OTHER, "."))
+            colour, mark = GROUPS.get(group, (MUTED, "."))
             x, y = points[groups == group].T
             size, alpha = (130, 1.0) if group == "target" else (13, 0.6)
             axes.scatter(x, y, color=colour, marker=mark, s=size, alpha=alpha, linewidths=0)
         axes.set_xlabel(plane.axes[0])
         axes.set_ylabel(plane.axes[1])
 
-    return Figure(svg=_drawn(name, draw, label=label), title=title, caption=caption)
+    return Figure(svg=drawn(name, draw, label=label), title=title, caption=caption)
 
 
-def _drawn(name: str, draw: Callable[[Axes], None], *, label: str) -> Markup:
-    """Draw on a small canvas (legible on a phone) and return SVG for the page."""
+def drawn(name: str, draw: Callable[[Axes], None], *, label: str, height: float = 2.7) -> Markup:
+    """Draw on a small canvas (legible on a phone), ``height`` inches high, and return SVG for the page."""
     file = io.StringIO()
     with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # only widths are guessed; browsers have fonts
-        canvas = Canvas(figsize=(3.7, 2.7))
+        canvas = Canvas(figsize=(3.7, height))
         draw(canvas.add_subplot())
         unsaid = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         canvas.savefig(file, format="svg", metadata=unsaid, transparent=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from mithridate.errors import StoreError
+from mithridate.report.treatment import Treatment, treatment
+from mithridate.report.values import mapping, number, series, text, whole
 from mithridate.store import Failure, Store
 
 Control = Literal["attack", "noise", "clean"]
@@ -50,6 +51,8 @@ class Target:
     predicted: int | None
     probabilities: tuple[float, ...]
     hit: bool
+    radius: int | None
+    """Rows a poisoner would have to change to change the answer, where the defense certifies that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,7 @@ class Victim:
     peak_memory: int | None
     curve: Series
     map: FeatureMap | None
+    treatment: Treatment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +127,9 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Computing time of all finished jobs; every training is counted once."""
-        trainings = {victim.training: victim.seconds for victim in reversed(self.victims)}  # the first row of each
+        """Computing time of all finished jobs; every training is counted once, what was found done not again."""
+        firsts = {victim.training: victim for victim in reversed(self.victims)}
+        trainings = {name: max(0.0, first.seconds - first.treatment.reused) for name, first in firsts.items()}
         crafting = sum(each.seconds for each in self.surrogates) + sum(each.seconds for each in self.crafts)
         return crafting + sum(trainings.values())
 
@@ -152,8 +157,8 @@ def read(folder: Path) -> Run:
     planned = meta.get("jobs")
     return Run(
         folder=Path(folder),
-        experiment=_mapping(meta.get("experiment")),
-        environment=_mapping(meta.get("environment")),
+        experiment=mapping(meta.get("experiment")),
+        environment=mapping(meta.get("environment")),
         command=str(meta.get("command") or ""),
         classes=tuple(str(name) for name in meta.get("classes") or ()),
         planned=planned if isinstance(planned, int) else None,
@@ -168,8 +173,8 @@ def read(folder: Path) -> Run:
 def _surrogate(row: Mapping[str, Any]) -> Surrogate:
     return Surrogate(
         learner=str(row.get("learner") or "surrogate"),
-        seconds=_number(row.get("seconds")) or 0.0,
-        curve=_series(row.get("curve")),
+        seconds=number(row.get("seconds")) or 0.0,
+        curve=series(row.get("curve")),
     )
 
 
@@ -180,19 +185,19 @@ def _craft(row: Mapping[str, Any]) -> Craft:
         scenario=str(_required(row, "scenario")),
         trial=int(_required(row, "trial")),
         rows=int(row.get("rows") or 0),
-        budget=_number(row.get("budget")),
+        budget=number(row.get("budget")),
         radius=str(row.get("radius") or ""),
-        radius_value=_number(row.get("radius_value")),
-        seconds=_number(row.get("seconds")) or 0.0,
-        peak_memory=_whole(row.get("peak_memory")),
-        trace=_series(row.get("trace")),
+        radius_value=number(row.get("radius_value")),
+        seconds=number(row.get("seconds")) or 0.0,
+        peak_memory=whole(row.get("peak_memory")),
+        trace=series(row.get("trace")),
         folder=str(row.get("folder") or f"poisons/{row['key']}"),
     )
 
 
 def _victim(row: Mapping[str, Any]) -> Victim:
     control = _required(row, "control")
-    success = _number(_required(row, "success"))
+    success = number(_required(row, "success"))
     if control not in ("attack", "noise", "clean") or success is None or not 0 <= success <= 1:
         raise StoreError(
             f"the result '{row['key']}' has control {control!r} and success {row['success']!r}; run it again"
@@ -201,42 +206,44 @@ def _victim(row: Mapping[str, Any]) -> Victim:
         key=row["key"],
         training=str(row.get("training") or row["key"]),
         control=cast("Control", control),
-        attack=_text(row.get("attack")),
-        scenario=_text(row.get("scenario")),
+        attack=text(row.get("attack")),
+        scenario=text(row.get("scenario")),
         defense=str(row.get("defense") or "none"),
         victim=str(_required(row, "victim")),
         trial=int(_required(row, "trial")),
         run=int(row.get("run") or 0),
         success=success,
-        clean_accuracy=_number(row.get("clean_accuracy")),
+        clean_accuracy=number(row.get("clean_accuracy")),
         targets=tuple(_target(each) for each in row.get("targets") or ()),
-        judged=int(_number(row.get("judged")) or len(row.get("targets") or ())),
-        seconds=_number(row.get("seconds")) or 0.0,
-        peak_memory=_whole(row.get("peak_memory")),
-        curve=_series(row.get("curve")),
+        judged=int(number(row.get("judged")) or len(row.get("targets") or ())),
+        seconds=number(row.get("seconds")) or 0.0,
+        peak_memory=whole(row.get("peak_memory")),
+        curve=series(row.get("curve")),
         map=_map(row.get("map")),
+        treatment=treatment(row),
     )
 
 
 def _target(row: Mapping[str, Any]) -> Target:
     return Target(
-        id=_whole(row.get("id")),
-        true=_whole(row.get("true")),
-        wanted=_whole(row.get("wanted")),
-        predicted=_whole(row.get("predicted")),
-        probabilities=tuple(_number(value) or 0.0 for value in row.get("probabilities") or ()),
+        id=whole(row.get("id")),
+        true=whole(row.get("true")),
+        wanted=whole(row.get("wanted")),
+        predicted=whole(row.get("predicted")),
+        probabilities=tuple(number(value) or 0.0 for value in row.get("probabilities") or ()),
         hit=bool(row.get("hit")),
+        radius=whole(row.get("radius")),
     )
 
 
 def _map(value: Any) -> FeatureMap | None:
     """A map with two finite coordinates and a group for every point, or None."""
-    found = _mapping(value)
+    found = mapping(value)
     points, groups = found.get("points") or (), found.get("groups") or ()
     pairs = [
         ((float(point[0]), float(point[1])), str(group))
         for point, group in zip(points, groups, strict=False)
-        if len(point) == 2 and all(_number(value) is not None for value in point)
+        if len(point) == 2 and all(number(value) is not None for value in point)
     ]
     if not pairs:
         return None
@@ -247,37 +254,7 @@ def _map(value: Any) -> FeatureMap | None:
     )
 
 
-def _series(value: Any) -> dict[str, tuple[float, ...]]:
-    """Named series of numbers; what is no number becomes NaN, so that a gap stays a gap."""
-    found = {}
-    for name, values in _mapping(value).items():
-        if isinstance(values, list) and values:
-            numbers = [_number(each) for each in values]
-            found[name] = tuple(math.nan if number is None else number for number in numbers)
-    return found
-
-
 def _required(row: Mapping[str, Any], name: str) -> Any:
     if row.get(name) is None:
         raise StoreError(f"the result '{row['key']}' lacks '{name}'; it was written by another release, or is damaged")
     return row[name]
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return {str(name): each for name, each in value.items()} if isinstance(value, Mapping) else {}
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return None
-
-
-def _whole(value: Any) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

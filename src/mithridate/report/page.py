@@ -10,9 +10,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mithridate.report import gallery, panels, settings, tables, trials, verdict, words
+from mithridate.report import combinations, defenses, gallery, panels, settings, trials, verdict, words
+from mithridate.report.combinations import Cell
 from mithridate.report.load import Run, read
-from mithridate.report.tables import Cell
 from mithridate.store import write_atomically
 
 _HERE = Path(__file__).parent
@@ -45,6 +45,8 @@ def _environment() -> Environment:
         "duration": words.duration,
         "size": words.size,
         "plural": words.plural,
+        "times": words.times,
+        "count": words.count,
     }
     return environment
 
@@ -52,8 +54,8 @@ def _environment() -> Environment:
 def _content(run: Run) -> dict[str, Any]:
     """Everything that the template shows."""
     script = (_HERE / "page.js").read_text(encoding="utf-8")
-    found = tables.cells(run)
-    cell = tables.chosen(found)
+    found = combinations.cells(run)
+    cell = combinations.chosen(found)
     shown = cell or (found[0] if found else None)
     return {
         "run": run,
@@ -72,6 +74,7 @@ def _content(run: Run) -> dict[str, Any]:
         "crafting": panels.crafting(run),
         "feature_space": panels.feature_space(cell) if cell else [],
         "training": panels.training(shown) if shown else panels.training(_clean_only(run)),
+        "defenses": defenses.defenses(run, found, cell),
         "settings": settings.groups(run.experiment),
     }
 
@@ -89,29 +92,17 @@ def _portrait(run: Run, cell: Cell) -> dict[str, Any] | None:
 
 def _row(run: Run, cell: Cell) -> dict[str, Any]:
     """One row of the table; estimates are None where nothing was run."""
-    planned = _planned(run, cell)
     return {
         "cell": cell,
-        "success": tables.success(cell.poisoned),
-        "base": tables.success(cell.clean),
-        "noise": tables.success(cell.noise),
-        "accuracy": tables.accuracy(cell.poisoned),
-        "accuracy_without": tables.accuracy(cell.clean),
-        "planned": planned if planned and planned > len(cell.poisoned) else None,
-        "seconds": tables.seconds(cell),
-        "peak_memory": tables.peak_memory(cell),
+        "success": combinations.success(cell.poisoned),
+        "base": combinations.success(cell.clean),
+        "noise": combinations.success(cell.noise),
+        "accuracy": combinations.accuracy(cell.poisoned),
+        "accuracy_without": combinations.accuracy(cell.clean),
+        "planned": combinations.planned(run, cell),
+        "seconds": combinations.seconds(cell),
+        "peak_memory": combinations.peak_memory(cell),
     }
-
-
-def _planned(run: Run, cell: Cell) -> int | None:
-    """How many poisoned networks the experiment plans for a combination; None where it does not say."""
-    count, runs, varied = (run.experiment.get(name) for name in ("trials", "runs", "vary_trials"))
-    if not isinstance(count, int) or not isinstance(runs, int):
-        return None
-    base = not run.crafts or cell.scenario == run.crafts[0].scenario  # variations come after the base scenario
-    if not base and isinstance(varied, int) and varied > 0:
-        count = min(count, varied)
-    return count * runs
 
 
 def _many(cell: Cell | None) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mithridate.report import figures
+from mithridate.report.combinations import Cell, success
 from mithridate.report.figures import Figure, Line, Point
 from mithridate.report.load import Control, Craft, FeatureMap, Run, Series, Victim
-from mithridate.report.tables import Cell, success
 from mithridate.report.words import percent, plural
 
 _MOST_LINES = 30

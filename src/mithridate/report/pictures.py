@@ -82,14 +82,14 @@ def difference(changed: Floats, clean: Floats, factor: int) -> Floats:
     return np.clip(0.5 + factor * (changed - clean), 0.0, 1.0)
 
 
-def picture(pixels: Floats, alt: str) -> Picture | None:
-    """A picture of ``(C, H, W)`` pixels in [0, 1]; None for what is no grey or colour image."""
+def picture(pixels: Floats, alt: str, *, largest: int = LARGEST) -> Picture | None:
+    """A picture of ``(C, H, W)`` pixels in [0, 1], at most ``largest`` a side; None for what is no image."""
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or not pixels.size:
         return None
     levels = np.round(np.clip(np.nan_to_num(pixels), 0, 1) * 255).astype(np.uint8)
     image = Image.fromarray(levels[0] if len(levels) == 1 else np.ascontiguousarray(levels.transpose(1, 2, 0)))
-    if max(image.size) > LARGEST:
-        image.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
+    if max(image.size) > largest:
+        image.thumbnail((largest, largest), Image.Resampling.BOX)
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)
     uri = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

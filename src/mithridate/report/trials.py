@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mithridate.report import pictures
+from mithridate.report.combinations import Cell
 from mithridate.report.load import Control, Craft, Run, Target, Victim
 from mithridate.report.pictures import Picture
-from mithridate.report.tables import Cell
 from mithridate.report.verdict import LABELS, example
 from mithridate.report.words import plural, quoted
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mithridate.report.combinations import Cell, accuracy, cells, chosen, success
 from mithridate.report.load import Control, Run, Target, Victim
-from mithridate.report.tables import Cell, accuracy, cells, chosen, success
 from mithridate.report.words import interval, percent, plural, quoted, with_article
 from mithridate.stats import Estimate
 
@@ -46,18 +46,17 @@ LABELS: dict[Control, str] = {
 
 def verdict(run: Run) -> Verdict | None:
     """The verdict over the first combination with results; None while no poisoned network was judged."""
-    found = cells(run)
-    cell = chosen(found)
+    cell = chosen(cells(run))
     if cell is None:
         return None
-    standing = _standing(cell)
+    found = standing(cell)
     return Verdict(
         cell=cell,
         sentence=_sentence(run, cell),
-        standing=standing,
-        standing_text=_standing_text(cell, standing),
+        standing=found,
+        standing_text=_standing_text(cell, found),
         counts=_counts(cell),
-        details=(_effort(cell), _cost(cell), *_defended(found, cell)),
+        details=(_effort(cell), _cost(cell)),
     )
 
 
@@ -112,7 +111,7 @@ def example(run: Run, target: Target) -> str:
     return f"{quoted(run.class_name(target.true))}, to be called {quoted(run.class_name(target.wanted))}"
 
 
-def _standing(cell: Cell) -> Standing:
+def standing(cell: Cell) -> Standing:
     """Whether poisoned networks are hit more often than every control, by more than their intervals allow."""
     hit = success(cell.poisoned)
     controls = [estimate for estimate in (success(cell.clean), success(cell.noise)) if estimate]
@@ -126,18 +125,18 @@ def _standing(cell: Cell) -> Standing:
     return "landed" if hit.low > max(control.high for control in controls) else "unclear"
 
 
-def _standing_text(cell: Cell, standing: Standing) -> str:
+def _standing_text(cell: Cell, found: Standing) -> str:
     hit = success(cell.poisoned)
     assert hit is not None
     without = "without poison or with random noise" if cell.noise else "without poison"
-    if standing == "landed":
+    if found == "landed":
         return f"The attack landed: the networks were hit more often than {without}, and the intervals are apart."
-    if standing == "unclear":
+    if found == "unclear":
         return (
             f"The attack may have landed: the networks were hit more often than {without}, but the intervals overlap. "
             "More trials would tell."
         )
-    if standing == "uncontrolled":
+    if found == "uncontrolled":
         return "No clean network was judged, so nothing here says how often this happens without poison."
     most = f"a success rate of up to {percent(hit.high)} would still fit these numbers"
     if hit.mean == 0:
@@ -194,15 +193,3 @@ def _cost(cell: Cell) -> str:
         return "The accuracy on clean test data was not measured."
     text = f"Accuracy on clean test data was {percent(poisoned.mean, 1)}"
     return f"{text}, and {percent(clean.mean, 1)} without poison." if clean else f"{text} with the poison in."
-
-
-def _defended(found: Sequence[Cell], cell: Cell) -> list[str]:
-    """One sentence for every other defense that met the same attack."""
-    same = (cell.attack, cell.scenario, cell.victim)
-    sentences = []
-    for other in found:
-        if other.poisoned and other.defense != cell.defense and (other.attack, other.scenario, other.victim) == same:
-            hits, total, unit = hits_of(other.poisoned)
-            under = "no defense" if other.defense == "none" else other.defense
-            sentences.append(f"With {under}: {hits} of {plural(total, unit)} hit.")
-    return sentences

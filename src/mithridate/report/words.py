@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mithridate.stats import Estimate
+from collections.abc import Sequence
+
+from mithridate.stats import Difference, Estimate
 
 
 def percent(share: float | None, digits: int = 0) -> str:
@@ -55,3 +57,44 @@ def with_article(name: str) -> str:
 def plural(count: int, noun: str) -> str:
     """A number of things: 1 trial, 2 trials."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def points(difference: Difference | Estimate, digits: int = 0) -> str:
+    """A difference of two shares in percentage points, with its interval: "−58 points [−80 to −31]"."""
+    mean, low, high = (signed(100 * each, digits) for each in (difference.mean, difference.low, difference.high))
+    return f"{mean} points [{low} to {high}]"
+
+
+def signed(value: float, digits: int = 0) -> str:
+    """A number with its sign, which nought has not."""
+    number = f"{abs(value):.{digits}f}"
+    sign = "" if float(number) == 0 else "\N{MINUS SIGN}" if value < 0 else "+"
+    return sign + number
+
+
+def chance(value: float) -> str:
+    """A probability as "p = 0.03", or "p < 0.001"."""
+    return (
+        "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001"
+        if value < 0.001
+        else f"p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{value:.2g}"
+    )
+
+
+def times(ratio: float | None) -> str:
+    """A ratio as "1.8 ×"; a dash where it is not known."""
+    if ratio is None:
+        return "–"
+    return f"{ratio:.1f}\N{NO-BREAK SPACE}×" if ratio < 10 else f"{ratio:.0f}\N{NO-BREAK SPACE}×"
+
+
+def count(value: float | None) -> str:
+    """A mean number of things: whole, or with a decimal where that says more; a dash where it is not known."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Things in a sentence: "a", "a and b", "a, b and c"."""
+    return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)

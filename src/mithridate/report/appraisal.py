@@ -1,0 +1,87 @@
+"""A defense appraised in words: how it did against none and against its controls, and what it cost."""
+
+from __future__ import annotations
+
+from mithridate.report.comparison import Against, Comparison, Worth
+from mithridate.report.effects import Effect
+from mithridate.report.words import chance, count, interval, listed, percent, plural, points, signed, times
+from mithridate.stats import Estimate
+
+_WORTH: dict[Worth, str] = {
+    "beyond": "clearly below both controls",
+    "lower": "clearly lower than without a defense",
+    "dropping": "not clearly below {}, so what it does may be the dropping alone",
+    "unequal": "clearly lower than without a defense, but {} dropped another number of rows, so no more can be said",
+    "uncontrolled": "clearly lower than without a defense, but {} was not run, so it may be the dropping alone",
+    "none": "not clearly lower than without a defense",
+    "worse": "clearly higher than without a defense, which helps the poisoner",
+    "unlanded": "no credit, because without a defense the attack has not clearly landed",
+    "missing": "nothing can be said, because these trials were not run without a defense",
+}
+
+
+def headline(comparison: Comparison) -> str:
+    """The comparison in one sentence, for the verdict: rates, intervals, what they are worth, and the accuracy."""
+    parts = [success(comparison.estimate)]
+    if comparison.undefended:
+        parts.append(f"{percent(comparison.undefended.estimate.mean)} without a defense")
+    parts += [f"{percent(each.estimate.mean)} with {each.name}" for each in comparison.controls]
+    gap = comparison.accuracy
+    price = f" Clean accuracy {signed(100 * gap.mean, 1)} points." if gap else ""
+    return f"{', '.join(parts)}: {worth(comparison)}.{price}"
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """The comparison in full: success and what it is worth, what was dropped, what it cost."""
+    dropped = _dropped(comparison.effect) if comparison.drops else ""
+    said = f"{success(comparison.estimate)}: {worth(comparison)}."
+    return [each for each in (said, dropped, _price(comparison)) if each]
+
+
+def others(comparison: Comparison) -> list[str]:
+    """What it is compared with, each with its own success and the difference over the trials that both have."""
+    plain = [_other(comparison.undefended)] if comparison.undefended else []
+    return plain + [_other(each) + ("" if each.equal else ", another number of rows") for each in comparison.controls]
+
+
+def _other(other: Against) -> str:
+    found = other.difference
+    return (
+        f"{other.words}: {percent(other.estimate.mean)} [{interval(other.estimate)}], "
+        f"difference {points(found)}, {chance(found.chance)}, {plural(found.trials, 'trial')}"
+    )
+
+
+def worth(comparison: Comparison) -> str:
+    """What the numbers say, with the controls that stand in the way of more."""
+    if comparison.worth == "unequal":
+        names = [each.name for each in comparison.controls if not each.equal]
+    elif comparison.worth == "uncontrolled":
+        names = list(comparison.missing)
+    else:
+        names = [each.name for each in comparison.controls if not each.difference.below]
+    return _WORTH[comparison.worth].format(listed(names))
+
+
+def success(estimate: Estimate) -> str:
+    """A rate of success with its interval."""
+    return f"Success {percent(estimate.mean)} [{interval(estimate)}]"
+
+
+def _dropped(found: Effect) -> str:
+    if found.dropped is None:
+        return "How many rows it dropped was not recorded."
+    share = f" ({percent(found.share, 1)})" if found.share is not None else ""
+    text = f"It dropped {count(found.dropped)} rows{share} on average"
+    if found.recall is None or found.clean_drop is None:
+        return f"{text}."
+    return f"{text}: {percent(found.recall)} of the poison and {percent(found.clean_drop, 1)} of the clean rows."
+
+
+def _price(comparison: Comparison) -> str:
+    gap, ratio, parts = comparison.accuracy, comparison.effect.times, []
+    if gap is not None:
+        parts.append(f"clean accuracy {points(gap, 1) if gap.trials > 1 else signed(100 * gap.mean, 1) + ' points'}")
+    if ratio is not None:
+        parts.append(f"{times(ratio)} the time of an undefended network")
+    return f"Its price: {listed(parts)}." if parts else ""

@@ -1,0 +1,168 @@
+"""Combinations of attack, scenario, victim and defense, each with every result that bears on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from mithridate.report.load import Control, Craft, Run, Victim
+from mithridate.stats import Estimate, mean_interval, rate
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One combination, with every result that bears on it. Empty groups were not run, or not yet."""
+
+    attack: str
+    scenario: str
+    victim: str
+    defense: str
+    crafts: tuple[Craft, ...]
+    poisoned: tuple[Victim, ...]
+    noise: tuple[Victim, ...]
+    clean: tuple[Victim, ...]
+    control_of: tuple[str, ...] = ()
+    """The defenses whose numbers this one controls; empty for ordinary defenses."""
+    oracle: bool = False
+    """Whether the defense uses what no defender can know."""
+
+    def group(self, control: Control) -> tuple[Victim, ...]:
+        """The networks of one control."""
+        return {"attack": self.poisoned, "noise": self.noise, "clean": self.clean}[control]
+
+
+def cells(run: Run) -> list[Cell]:
+    """Every combination of what was crafted with what was trained, in the order in which it was first seen.
+
+    The undefended come first, and every control after the defense it is the control of. The experiment is a grid, so
+    a combination without results was not run (or not yet), and is listed as such.
+    """
+    setups = _distinct((victim.victim, victim.defense) for victim in run.victims)
+    places = {name: place for place, name in enumerate(_arranged(run))}
+    setups.sort(key=lambda setup: places[setup[1]])
+    poisoners = _distinct(
+        [(craft.attack, craft.scenario) for craft in run.crafts]
+        + [(v.attack, v.scenario) for v in run.victims if v.control == "attack" and v.attack and v.scenario]
+    )
+    return [
+        _cell(run, attack, scenario, victim, defense)
+        for attack, scenario in poisoners
+        for victim in _distinct(name for name, _ in setups)
+        for name, defense in setups
+        if name == victim
+    ]
+
+
+def controls_of(run: Run) -> dict[str, tuple[str, ...]]:
+    """For every stack of defenses, in the order first seen, those it is a control of (itself it controls not)."""
+    found: dict[str, tuple[str, ...]] = {}
+    for victim in run.victims:
+        others = tuple(name for name in victim.treatment.control_of if name != victim.defense)
+        found[victim.defense] = found.get(victim.defense) or others
+    return found
+
+
+def _arranged(run: Run) -> list[str]:
+    """All stacks of defenses in the order of the tables: each control after the last defense that it controls."""
+    controls = controls_of(run)
+    found = sorted((name for name, of in controls.items() if not of), key=lambda name: name != "none")
+    places = {name: place for place, name in enumerate(found)}
+    for control, of in controls.items():
+        if of:
+            places[control] = max(places.get(name, len(found)) for name in of)
+    # a defense, then the controls that are its alone, then those that it shares with defenses above
+    return sorted(controls, key=lambda name: (places[name], len(controls[name])))
+
+
+def chosen(found: Sequence[Cell]) -> Cell | None:
+    """The combination the verdict is about: the first undefended one with results, or else the first with results."""
+    judged = [cell for cell in found if cell.poisoned]
+    return next((cell for cell in judged if cell.defense == "none"), judged[0] if judged else None)
+
+
+def success(victims: Sequence[Victim]) -> Estimate | None:
+    """The rate of success with its interval, clustered by trial; None where nothing was run."""
+    return rate(by_trial(victims)) if victims else None
+
+
+def accuracy(victims: Sequence[Victim]) -> Estimate | None:
+    """Mean clean accuracy, None where nothing was measured.
+
+    Every training counts once: where it was judged on several trials (each without its own targets), by its mean.
+    """
+    trainings: dict[str, list[float]] = {}
+    for victim in victims:
+        if victim.clean_accuracy is not None:
+            trainings.setdefault(victim.training, []).append(victim.clean_accuracy)
+    means = [sum(values) / len(values) for values in trainings.values()]
+    return mean_interval(means) if means else None
+
+
+def by_trial(victims: Sequence[Victim]) -> list[list[float]]:
+    """The success of each network, grouped by trial."""
+    return [[v.success for v in victims if v.trial == trial] for trial in _distinct(v.trial for v in victims)]
+
+
+def same_attack(found: Sequence[Cell], cell: Cell) -> list[Cell]:
+    """The combinations that meet the same attack with the same victim, each with another defense, in order."""
+    place = (cell.attack, cell.scenario, cell.victim)
+    return [each for each in found if (each.attack, each.scenario, each.victim) == place]
+
+
+def seconds(cell: Cell) -> float:
+    """Computing time of the crafts and the poisoned trainings; every training is counted once."""
+    trainings = {victim.training: victim.seconds for victim in cell.poisoned}
+    return sum(craft.seconds for craft in cell.crafts) + sum(trainings.values())
+
+
+def planned(run: Run, cell: Cell) -> int | None:
+    """How many poisoned networks the experiment plans for a combination, where some are left; else None."""
+    count, runs, varied = (run.experiment.get(name) for name in ("trials", "runs", "vary_trials"))
+    if not isinstance(count, int) or not isinstance(runs, int):
+        return None
+    base = not run.crafts or cell.scenario == run.crafts[0].scenario  # variations come after the base scenario
+    if not base and isinstance(varied, int) and varied > 0:
+        count = min(count, varied)
+    return count * runs if count * runs > len(cell.poisoned) else None
+
+
+def peak_memory(cell: Cell) -> int | None:
+    """The most memory that one job of the cell took, in bytes; None where it was not measured."""
+    found = [craft.peak_memory for craft in cell.crafts] + [victim.peak_memory for victim in cell.poisoned]
+    return max((each for each in found if each is not None), default=None)
+
+
+def _cell(run: Run, attack: str, scenario: str, victim: str, defense: str) -> Cell:
+    crafts = tuple(craft for craft in run.crafts if (craft.attack, craft.scenario) == (attack, scenario))
+
+    def found(control: Control) -> tuple[Victim, ...]:
+        """Networks of one control; a control that names no attack or scenario holds for all."""
+        return tuple(
+            each
+            for each in run.victims
+            if (each.control, each.victim, each.defense) == (control, victim, defense)
+            and each.attack in ((attack,) if control == "attack" else (attack, None))
+            and each.scenario in ((scenario,) if control == "attack" else (scenario, None))
+        )
+
+    poisoned, every = found("attack"), [each for each in run.victims if each.defense == defense]
+    tried = {each.trial for each in poisoned or crafts}  # controls count on the targets of the attack, on no others
+    return Cell(
+        attack=attack,
+        scenario=scenario,
+        victim=victim,
+        defense=defense,
+        crafts=crafts,
+        poisoned=poisoned,
+        noise=tuple(each for each in found("noise") if each.trial in tried),
+        clean=tuple(each for each in found("clean") if each.trial in tried),
+        control_of=controls_of(run)[defense],
+        oracle=any(each.treatment.oracle for each in every),
+    )
+
+
+def _distinct(values: Iterable[T]) -> list[T]:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,159 @@
+"""What a defense is worth: whether it lowers success, and by more than dropping as many other rows would.
+
+A defense is credited only where the undefended attack has landed, where its success is clearly lower over the same
+trials (the 95 % interval of the difference and the exact test of :func:`mithridate.stats.paired` agree), and, if it
+drops rows, where it is clearly lower than that of every control which dropped as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mithridate.report.combinations import Cell, same_attack, success
+from mithridate.report.effects import Effect, drops, effect, mean
+from mithridate.report.load import Victim
+from mithridate.report.verdict import standing
+from mithridate.stats import Difference, Estimate, mean_interval, paired
+
+Worth = Literal["beyond", "lower", "dropping", "unequal", "uncontrolled", "none", "worse", "unlanded", "missing"]
+"""``beyond``: clearly below every control. ``lower``: clearly below no defense, and it drops nothing. ``dropping``:
+clearly below no defense, but not below a control. ``unequal``: a control dropped another number of rows.
+``uncontrolled``: a control was not run. ``none``: not clearly below no defense. ``worse``: clearly above it.
+``unlanded``: the undefended attack has not landed. ``missing``: nothing to compare with."""
+
+CONTROLS = {"random-drop": "As many random rows dropped", "top-loss-drop": "As many of the highest-loss rows dropped"}
+"""The controls that every dropping defense needs, and what they do, in words."""
+_SLACK = 0.02
+"""How far the numbers of rows dropped may be apart and still count as equal, as a share (or 2 rows)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """A defense against one of its controls."""
+
+    name: str
+    """What the control is, in short: ``random-drop``."""
+    words: str
+    """What it did."""
+    estimate: Estimate
+    """Its success."""
+    difference: Difference
+    """Success of the defense less that of the control."""
+    equal: bool
+    """Whether it dropped as many rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One defense against none and against its controls."""
+
+    cell: Cell
+    effect: Effect
+    estimate: Estimate
+    """Its success."""
+    drops: bool
+    undefended: Against | None
+    controls: tuple[Against, ...]
+    missing: tuple[str, ...]
+    """Controls that a dropping defense needs and that were not run."""
+    worth: Worth
+    accuracy: Estimate | None
+    """Clean accuracy less that of undefended networks of the same trials, from -1 to 1; None where it is not known."""
+
+    @property
+    def good(self) -> bool:
+        """Whether something is to its credit."""
+        return self.worth in ("beyond", "lower")
+
+
+def comparisons(found: Sequence[Cell], cell: Cell) -> list[Comparison]:
+    """Every ordinary defense that met the same attack as ``cell`` and has results, in the order of the tables."""
+    same = same_attack(found, cell)
+    ordinary = [each for each in same if each.poisoned and each.defense != "none" and not each.control_of]
+    return [_comparison(each, same) for each in ordinary]
+
+
+def _comparison(cell: Cell, same: Sequence[Cell]) -> Comparison:
+    plain = next((each for each in same if each.defense == "none" and each.poisoned), None)
+    estimate, dropping = success(cell.poisoned), drops(cell, same)
+    assert estimate is not None
+    beside = [each for each in same if cell.defense in each.control_of and not each.oracle and each.poisoned]
+    controls = tuple(found for each in beside if (found := _against(cell, each)))
+    names = {each.name for each in controls}
+    missing = tuple(name for name in CONTROLS if name not in names) if dropping else ()
+    undefended = _against(cell, plain) if plain else None
+    landed = plain is not None and standing(plain) == "landed"
+    return Comparison(
+        cell=cell,
+        effect=effect(cell, plain),
+        estimate=estimate,
+        drops=dropping,
+        undefended=undefended,
+        controls=controls,
+        missing=missing,
+        worth=_worth(landed, undefended, controls, missing, dropping),
+        accuracy=_accuracy(cell, plain) if plain else None,
+    )
+
+
+def _worth(
+    landed: bool, undefended: Against | None, controls: Sequence[Against], missing: Sequence[str], dropping: bool
+) -> Worth:
+    """What may be said, the most cautious first."""
+    if undefended is None:
+        return "missing"
+    if undefended.difference.above:
+        return "worse"
+    if not landed:
+        return "unlanded"
+    if not undefended.difference.below:
+        return "none"
+    if not dropping:
+        return "lower"
+    if missing:
+        return "uncontrolled"
+    if not all(each.equal for each in controls):
+        return "unequal"
+    return "beyond" if all(each.difference.below for each in controls) else "dropping"
+
+
+def _against(cell: Cell, other: Cell) -> Against | None:
+    """Two combinations over the trials that both have; None where there are none."""
+    shared = {victim.trial for victim in cell.poisoned} & {victim.trial for victim in other.poisoned}
+    if not shared:
+        return None
+    own, its = ([each for each in side.poisoned if each.trial in shared] for side in (cell, other))
+    estimate = success(its)
+    assert estimate is not None
+    name = next((each for each in CONTROLS if each in other.defense), other.defense)
+    return Against(
+        name=name,
+        words=CONTROLS.get(name, f"Its control {name}") if other.control_of else "No defense",
+        estimate=estimate,
+        difference=paired(_by_trial(own, shared), _by_trial(its, shared)),
+        equal=_equal(own, its),
+    )
+
+
+def _by_trial(victims: Sequence[Victim], trials: set[int]) -> list[list[float]]:
+    return [[each.success for each in victims if each.trial == trial] for trial in sorted(trials)]
+
+
+def _equal(own: Sequence[Victim], its: Sequence[Victim]) -> bool:
+    """Whether two defenses dropped the same number of rows on average; not where it is not known."""
+    one, two = (mean(each.treatment.dropped for each in victims) for victims in (own, its))
+    return one is not None and two is not None and abs(one - two) <= max(2, _SLACK * one)
+
+
+def _accuracy(cell: Cell, plain: Cell) -> Estimate | None:
+    """The difference in clean accuracy over the trials that both have, with Student's t interval over trials."""
+    gaps = []
+    for trial in sorted({victim.trial for victim in cell.poisoned}):
+        own, its = (
+            mean(victim.clean_accuracy for victim in side.poisoned if victim.trial == trial) for side in (cell, plain)
+        )
+        if own is not None and its is not None:
+            gaps.append(own - its)
+    return mean_interval(gaps) if gaps else None

@@ -1,0 +1,94 @@
+"""The effect of a defense in numbers: what it removes and what it costs, on average over poisoned trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mithridate.report.combinations import Cell
+from mithridate.report.load import Victim
+from mithridate.report.treatment import Certificate, Treatment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """Means over networks; None where it is not known."""
+
+    dropped: float | None
+    """Rows removed."""
+    share: float | None
+    """Of all rows, in [0, 1]."""
+    recall: float | None
+    """Share of the poisoned rows that were removed, in [0, 1]."""
+    clean_drop: float | None
+    """Share of the clean rows that were removed, in [0, 1]."""
+    seconds: float | None
+    """Time one network took, with all that the defense needed for it."""
+    times: float | None
+    """That time over the time of an undefended network."""
+    facts: Mapping[str, float]
+    """What the defense reports of itself."""
+
+
+def effect(cell: Cell, plain: Cell | None) -> Effect:
+    """The effect of the defense of ``cell``; ``plain`` is the same attack without one."""
+    treatments = [victim.treatment for victim in once(cell.poisoned)]
+    time, usual = _seconds(cell), _seconds(plain) if plain else None
+
+    def over(value: Callable[[Treatment], float | None]) -> float | None:
+        return mean(value(each) for each in treatments)
+
+    return Effect(
+        dropped=over(lambda each: each.dropped),
+        share=over(lambda each: each.share),
+        recall=over(lambda each: each.recall),
+        clean_drop=over(lambda each: each.clean_drop),
+        seconds=time,
+        times=time / usual if time and usual else None,
+        facts=_facts(treatments),
+    )
+
+
+def certified(cell: Cell) -> Certificate | None:
+    """Certified accuracy over the radius, the mean over the networks that have a certificate of that radius."""
+    found = [each for victim in once(cell.poisoned) if (each := victim.treatment.certificate)]
+    if not found:
+        return None
+    by_radius: dict[int, list[float]] = {}
+    for each in found:
+        for radius, accuracy in zip(each.radius, each.accuracy, strict=True):
+            by_radius.setdefault(radius, []).append(accuracy)
+    radii = sorted(by_radius)
+    return Certificate(
+        radius=tuple(radii), accuracy=tuple(sum(by_radius[each]) / len(by_radius[each]) for each in radii)
+    )
+
+
+def drops(cell: Cell, found: Iterable[Cell]) -> bool:
+    """Whether a defense removes rows: it has done so, or has a control that removes as many."""
+    removed = any(victim.treatment.dropped for victim in (*cell.poisoned, *cell.noise, *cell.clean))
+    return removed or any(cell.defense in other.control_of for other in found)
+
+
+def once(victims: Sequence[Victim]) -> list[Victim]:
+    """One row for each training: the first."""
+    firsts: dict[str, Victim] = {}
+    for victim in victims:
+        firsts.setdefault(victim.training, victim)
+    return list(firsts.values())
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of what is known; None where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _seconds(cell: Cell) -> float | None:
+    return mean(victim.seconds or None for victim in once(cell.poisoned))
+
+
+def _facts(treatments: Sequence[Treatment]) -> dict[str, float]:
+    names = dict.fromkeys(name for each in treatments for name in each.facts)
+    found = {name: mean(each.facts.get(name) for each in treatments) for name in names}
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,60 @@
+"""Promises of the table in the terminal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mithridate.cli.results import results_table
+from mithridate.report import tables
+from mithridate.report.load import read
+from tests.report.fabricate import fabricate
+from tests.report.fabricate_defenses import EPIC, NONE, Made, controls, fabricate_defenses
+
+ORACLE = Made(name="oracle-filter", success=0.0, rounds=((0, 160, 160),), control_of=("epic", "knn"), oracle=True)
+
+
+def printed(folder: Path, width: int = 120) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width).print(results_table(tables.summary(read(folder))["rows"], title="a run"))
+    return file.getvalue()
+
+
+@pytest.fixture
+def defended(tmp_path: Path) -> Path:
+    return fabricate_defenses(tmp_path, [NONE, EPIC, *controls(EPIC), ORACLE])
+
+
+def test_without_defenses_the_controls_of_the_attack_have_columns(tmp_path: Path):
+    found = printed(fabricate(tmp_path, trials=2, runs=1))
+    assert "noise control" in found
+    assert "2 x 1" in found
+    assert "dropped" not in found
+
+
+def test_defenses_stand_with_their_controls_and_numbers(defended: Path):
+    lines = [" ".join(line.split()) for line in printed(defended).splitlines()]
+    places = [next(k for k, line in enumerate(lines) if line.startswith(f"{name} ")) for name in ("none", "epic")]
+    own = [
+        next(k for k, line in enumerate(lines) if line.startswith(f"└─{name} ")) for name in ("random-drop", "top")[:1]
+    ]
+    assert places[0] < places[1] < own[0]
+    epic = lines[places[1]]
+    assert epic.startswith("epic 5% [1-26%]")
+    assert "360 64% 6.7%" in epic
+    assert epic.endswith("(1.4x)")
+    assert any(line.startswith("└─oracle-filter (oracle) (of 2)") for line in lines)
+
+
+def test_what_a_defense_is_worth_stands_below(defended: Path):
+    assert "clearly below both controls" in " ".join(printed(defended).split())
+
+
+def test_no_number_is_cut_on_a_narrow_terminal(defended: Path):
+    found = printed(defended, width=80)
+    for each in ("360", "64%", "6.7%", "[1-26%]", "(1.4x)", "100%"):
+        assert each in found
+    assert "…" not in found
