@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from mithridate.errors import ConfigError, MissingExtraError
+from mithridate.errors import ConfigError
 from mithridate.integrations.loop import Guard
 from mithridate.seeding import Seed
 from tests.integrations.plain import BOLD, EPOCHS, Net, Rows, removed, same_weights
@@ -178,13 +178,3 @@ def test_a_bias_is_taken_off_by_the_name_of_the_head(tmp_path):
     own = callback(replace(BOLD, use_bias=False), head="net.fc")
     trainer(tmp_path, own).fit(Module(), loader(own.sampler))
     assert own.guard.removals
-
-
-def test_without_the_library_the_extra_is_named(monkeypatch):
-    import importlib
-    import sys
-
-    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
-    monkeypatch.delitem(sys.modules, "mithridate.integrations.lightning", raising=False)
-    with pytest.raises(MissingExtraError, match=r"pip install 'mithridate\[lightning\]'"):
-        importlib.import_module("mithridate.integrations.lightning")
