@@ -205,6 +205,11 @@ def test_an_oracle_is_stamped_and_uses_the_true_number():
     assert torch.equal(judged(told, CLOUDS.round(), CLASSES).scores, same.scores)
 
 
+def test_an_oracle_that_is_told_of_no_poison_removes_nothing():
+    told = DeepKNN(expected="true").told(Truth(poison_ids=torch.zeros(0, dtype=torch.int64)))
+    assert flagged(told, CLOUDS, [1, 0] * 50) == []
+
+
 def test_anyone_else_is_deaf_to_the_truth():
     for honest in (DeepKNN(), DeepKNN(k=3, expected="true")):
         assert honest.told(Truth(poison_ids=torch.tensor([1, 5]))) == honest

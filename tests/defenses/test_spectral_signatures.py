@@ -149,6 +149,11 @@ def test_an_oracle_is_stamped_and_uses_the_true_number():
     assert len(flagged(told, FEATURES, LABELS)) == 9  # 1.5 * 2 of each of three classes
 
 
+def test_an_oracle_that_is_told_of_no_poison_removes_nothing():
+    told = SpectralSignatures(expected="true").told(Truth(poison_ids=torch.zeros(0, dtype=torch.int64)))
+    assert flagged(told, FEATURES, LABELS) == []
+
+
 def test_anyone_else_is_deaf_to_the_truth():
     honest = SpectralSignatures(expected=0.1)
     assert honest.told(Truth(poison_ids=torch.tensor([1, 5]))) == honest

@@ -87,8 +87,10 @@ class ActivationClustering(Filter):
         scores = torch.full((len(data),), torch.nan, dtype=torch.float64, device=features.device)
         flagged = torch.zeros(len(data), dtype=torch.bool, device=features.device)
         for rows in members(data):
+            if len(rows) < self.least:
+                continue
             points = self._reduced(features[rows])
-            if len(rows) < self.least or not points.size:
+            if not points.size:
                 continue
             start = seed.child(int(data.labels[rows[0]])).value % 2**32
             margins, smaller = halves(points, start)

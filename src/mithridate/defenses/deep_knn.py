@@ -112,7 +112,7 @@ class DeepKNN(Filter):
         return torch.cat(against), torch.cat(outvoted)
 
     def _neighbours(self, rows: int) -> int:
-        """How many neighbours are asked."""
+        """How many neighbours are asked; 0, so that all rows stay, where the referee says that nothing is poisoned."""
         if self.k is not None:
             return self.k
-        return max(1, rounded_up(2 * expected_count(self.expected, self.poisons, rows)))
+        return rounded_up(2 * expected_count(self.expected, self.poisons, rows))
