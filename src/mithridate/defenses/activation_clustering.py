@@ -1,4 +1,4 @@
-"""Activation clustering (Chen et al. 2018, https://arxiv.org/abs/1811.03728), algorithm 1 with the tests of section 5.
+"""Activation clustering (Chen et al. 2018, https://arxiv.org/abs/1811.03728), its algorithm 1 and tests of clusters.
 
 Differences from the paper:
 
