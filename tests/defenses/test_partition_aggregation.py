@@ -21,7 +21,7 @@ from mithridate.defenses.partition_aggregation import (
     partitioned,
     standing_alone,
 )
-from mithridate.errors import ConfigError
+from mithridate.errors import ConfigError, FormatError
 from mithridate.learner import Hook
 from mithridate.learners.cached import Cached
 from mithridate.learners.sgd import SGD
@@ -274,6 +274,18 @@ def test_a_hook_from_outside_is_refused():
     learner = protect(TOY, [PartitionAggregation(partitions=2), Counted()])
     with pytest.raises(ConfigError, match="put it before partition-aggregation in the stack"):
         learner.fit(toy(30, seed=3), seed=Seed(1))
+
+
+def test_the_state_of_another_training_is_refused():
+    data = toy(60, seed=3)
+    states = [next(iter(each.train(data, seed=Seed(1)))).state() for each in (TOY, several(3))]
+    for state in states:
+        with pytest.raises(FormatError, match="not that of this training of partitions"):
+            several(2).fit(data, seed=Seed(1), resume=state)
+
+
+def several(partitions):
+    return PartitionAggregation(partitions=partitions).protect(TOY)
 
 
 def test_no_partition_is_refused():
