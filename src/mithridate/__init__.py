@@ -24,6 +24,20 @@ if TYPE_CHECKING:  # what a type checker sees; a test holds it to the table belo
     from mithridate.datasets.torchset import TorchDataset as TorchDataset
     from mithridate.defense import Defense as Defense
     from mithridate.defense import protect as protect
+    from mithridate.defenses.activation_clustering import ActivationClustering as ActivationClustering
+    from mithridate.defenses.cutmix import CutMix as CutMix
+    from mithridate.defenses.cutout import Cutout as Cutout
+    from mithridate.defenses.deep_knn import DeepKNN as DeepKNN
+    from mithridate.defenses.dp_sgd import DPSGD as DPSGD
+    from mithridate.defenses.epic import EPIC as EPIC
+    from mithridate.defenses.jpeg import JPEG as JPEG
+    from mithridate.defenses.maxup import MaxUp as MaxUp
+    from mithridate.defenses.mixup import Mixup as Mixup
+    from mithridate.defenses.oracle_filter import OracleFilter as OracleFilter
+    from mithridate.defenses.partition_aggregation import PartitionAggregation as PartitionAggregation
+    from mithridate.defenses.random_drop import RandomDrop as RandomDrop
+    from mithridate.defenses.spectral_signatures import SpectralSignatures as SpectralSignatures
+    from mithridate.defenses.top_loss_drop import TopLossDrop as TopLossDrop
     from mithridate.errors import MithridateError as MithridateError
     from mithridate.experiment import Experiment as Experiment
     from mithridate.goal import Backdoor as Backdoor
@@ -67,6 +81,20 @@ _PLACES = {
     "datasets.parquet": "Parquet",
     "datasets.torchset": "TorchDataset",
     "defense": "Defense protect",
+    "defenses.activation_clustering": "ActivationClustering",
+    "defenses.cutmix": "CutMix",
+    "defenses.cutout": "Cutout",
+    "defenses.deep_knn": "DeepKNN",
+    "defenses.dp_sgd": "DPSGD",
+    "defenses.epic": "EPIC",
+    "defenses.jpeg": "JPEG",
+    "defenses.maxup": "MaxUp",
+    "defenses.mixup": "Mixup",
+    "defenses.oracle_filter": "OracleFilter",
+    "defenses.partition_aggregation": "PartitionAggregation",
+    "defenses.random_drop": "RandomDrop",
+    "defenses.spectral_signatures": "SpectralSignatures",
+    "defenses.top_loss_drop": "TopLossDrop",
     "errors": "MithridateError",
     "experiment": "Experiment",
     "goal": "Backdoor Degrade Misclassify",

@@ -36,6 +36,7 @@ KINDS: Mapping[type, Mapping[str, str]] = MappingProxyType(
             "cutout": "mithridate.defenses.cutout:Cutout",
             "maxup": "mithridate.defenses.maxup:MaxUp",
             "jpeg": "mithridate.defenses.jpeg:JPEG",
+            "dp-sgd": "mithridate.defenses.dp_sgd:DPSGD",
             "partition-aggregation": "mithridate.defenses.partition_aggregation:PartitionAggregation",
             "random-drop": "mithridate.defenses.random_drop:RandomDrop",
             "top-loss-drop": "mithridate.defenses.top_loss_drop:TopLossDrop",
