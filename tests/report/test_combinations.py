@@ -6,7 +6,9 @@ from pathlib import Path
 
 from mithridate.report.combinations import cells
 from mithridate.report.load import read
-from tests.report.fabricate_defenses import EPIC, NONE, Made, controls, fabricate_defenses, filtered
+from mithridate.store import Store
+from tests.report.fabricate import add_craft
+from tests.report.fabricate_defenses import EPIC, NONE, Made, add_defended, controls, fabricate_defenses, filtered
 
 
 def test_each_control_stands_under_its_defense_and_a_shared_one_under_the_last(tmp_path: Path):
@@ -50,3 +52,12 @@ def test_a_control_without_results_is_still_known_as_one(tmp_path: Path):
         (("epic",), 0),
         (("epic",), 0),
     ]
+
+
+def test_rows_written_before_another_defense_was_asked_for_are_no_contradiction(tmp_path: Path):
+    with Store(tmp_path, create=True) as store:
+        for trial, names in enumerate((["epic"], ["epic", "deep-knn"], None)):
+            add_craft(store, trial)
+            add_defended(store, "attack", trial, Made(name="oracle-filter", success=0.0), control_of=names)
+    (cell,) = cells(read(tmp_path))
+    assert cell.control_of == ("epic", "deep-knn")

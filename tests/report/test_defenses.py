@@ -127,6 +127,9 @@ def test_figures_tell_in_words_what_they_draw(shown: str):
         "epic: 64\N{NO-BREAK SPACE}% of the poison, 6.7\N{NO-BREAK SPACE}% of the clean rows" in e for e in labels
     )
     assert any("in the end 64\N{NO-BREAK SPACE}% of the poison" in each and "hold 9.0" in each for each in labels)
+    assert any(
+        "in the end" in each and "6.7\N{NO-BREAK SPACE}% of the clean rows are removed" in each for each in labels
+    )
     assert any(each.startswith("Bar chart of the share of each class removed: ankle boot") for each in labels)
     assert any(each.startswith("Line chart of certified accuracy over changed rows: 60") for each in labels)
 

@@ -93,6 +93,12 @@ def test_a_damaged_file_is_no_picture_and_no_error(tmp_path: Path, how: str):
     assert arrays(tmp_path, "dropped/one.npz") is None
 
 
+def test_a_file_that_would_fill_the_memory_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    add_pictures(tmp_path / "dropped" / "one.npz", 0)
+    monkeypatch.setattr(dropped, "_FILE", 24 * 28 * 28 * 3)  # a little less than the arrays with their headers
+    assert arrays(tmp_path, "dropped/one.npz") is None
+
+
 def test_a_row_cannot_lead_out_of_the_run_folder(tmp_path: Path):
     add_pictures(tmp_path / "dropped" / "one.npz", 0)
     (tmp_path / "run").mkdir()

@@ -57,11 +57,14 @@ def cells(run: Run) -> list[Cell]:
 
 
 def controls_of(run: Run) -> dict[str, tuple[str, ...]]:
-    """For every stack of defenses, in the order first seen, those it is a control of (itself it controls not)."""
+    """For every stack of defenses, in the order first seen, those it is a control of (itself it controls not).
+
+    Rows written before another defense was asked for know less than later ones, so what all of them say is joined.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for victim in run.victims:
         others = tuple(name for name in victim.treatment.control_of if name != victim.defense)
-        found[victim.defense] = found.get(victim.defense) or others
+        found[victim.defense] = tuple(_distinct([*found.get(victim.defense, ()), *others]))
     return found
 
 
