@@ -146,15 +146,16 @@ class EPIC(HookDefense):
     ) -> Choice:
         """Which rows go in a round.
 
-        ``probabilities`` ``(M, C)`` are softmax outputs of the unaugmented rows at positions ``rows`` ``(M,)``,
-        which :meth:`ground` tells; ``labels``, ``ids`` and ``active`` (bool: trained on), ``(N,)``, are of all rows.
+        ``probabilities`` ``(M, C)`` are softmax outputs of the unaugmented rows at positions ``rows`` ``(M,)``, in the
+        order that :meth:`ground` tells. ``labels``, ``ids`` and ``active`` (bool: trained on), ``(N,)``, are of all
+        rows.
         """
         own = labels[rows]
         sizes = cluster_sizes(
             probabilities, own, self.fraction, ids=ids[rows], kernel=self.kernel, workers=workers
         )  # (M,)
         suspects = (alone(sizes, own, self.min_cluster) & active[rows]).nonzero()[:, 0]
-        ranked = suspects[_descending(gaps(probabilities, own, suspects), ids[rows[suspects]])]
+        ranked = suspects[gaps(probabilities, own, suspects).argsort(descending=True, stable=True)]  # else by id
         going = rows[ranked[_places(own[ranked]) < self._allowed(labels, active)[own[ranked]]]]
         staying = active.clone()
         staying[going] = False
@@ -242,12 +243,6 @@ class _Rounds(Hook):
 def workers(device: torch.device) -> int:
     """How many classes to cluster at once: a thread each on a CPU, at most 4 as in the release, for memory's sake."""
     return min(4, torch.get_num_threads()) if device.type == "cpu" else 1
-
-
-def _descending(values: Tensor, ids: Tensor) -> Tensor:
-    """Positions ``(n,)`` in the order of falling values, the lowest id first among equals."""
-    order = ids.argsort()
-    return order[values[order].argsort(descending=True, stable=True)]
 
 
 def _places(labels: Tensor) -> Tensor:
