@@ -45,7 +45,7 @@ def _defended_table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
         table.add_row(*map(Text, [*places, _defense(row), *_defended(row)]))
     found = [(row.get("defense"), row.get("comparison")) for row in rows]
     said = [Text(f"  {name}: {each.get('words')}") for name, each in found if isinstance(each, dict)]
-    sample = Text(f"  {rows[0].get('trials')} trials, {_ratio(rows[0])} victims a trial, 95 % intervals")
+    sample = Text(f"  trials x victims: {rows[0].get('trials')} x {_ratio(rows[0])}, with 95 % intervals")
     alike = len({(row.get("trials"), row.get("victims")) for row in rows}) == 1
     controls = any(row.get("control_of") for row in rows)
     legend = (
