@@ -86,7 +86,13 @@ class TestStacks:
     def test_controls_can_be_left_out_or_asked_for(self):
         assert len(stacks([(Brightest(),)], Controls(drops=()))) == 1
         asked = [(Brightest(),), (RandomDrop(like=Brightest()),)]
-        assert names(stacks(asked, Controls(drops=("random-drop",)))) == ["brightest", "random-drop (like brightest)"]
+        found = stacks(asked, Controls(drops=("random-drop",)))
+        assert names(found) == ["brightest", "random-drop (like brightest)"]
+        assert [each.control_of for each in found] == [(), (0,)]
+
+    def test_a_control_asked_for_is_known_as_one(self):
+        asked = [(TopLossDrop(like=Brightest()),), (OracleFilter(),), (Brightest(),), (RandomDrop(like=Rounds()),)]
+        assert [each.control_of for each in stacks(asked, Controls(drops=()))] == [(2,), (2,), (), ()]
 
     def test_settings_tell_equal_names_apart(self):
         found = stacks([(Brightest(),), (Brightest(share=0.2),)], Controls(drops=("random-drop",)))

@@ -249,7 +249,7 @@ class Experiment:
         found: list[Job] = []
         by_stack: dict[str, Job] = {}
         for number, stack in enumerate(self.stacks()):
-            before = [found[each].key for each in stack.control_of[:1]]
+            before = [found[each].key for each in stack.control_of[:1] if each < number]
             before += [job.key for job in (by_stack.get(fingerprint(stack.defenses[:-1])),) if job and stack.defenses]
             craft = crafts[self.faced(number)]
             job = self._job("attack", **place, defense=number, needs=(craft.key, *dict.fromkeys(before)))

@@ -46,19 +46,21 @@ class Stack:
 
 def stacks(asked: Sequence[tuple[Defense, ...]], controls: Controls) -> tuple[Stack, ...]:
     """Those asked for, in order, and then their controls, each once; a control asked for by name is not added again."""
-    found = [Stack(defenses=each) for each in asked]
-    made: dict[str, tuple[tuple[Defense, ...], list[int]]] = {}
-    for number, stack in enumerate(asked):
-        for name in controls.drops if _drops(stack) else ():
-            control = _control(name, stack)
-            made.setdefault(fingerprint(control), (control, []))[1].append(number)
-    there = {fingerprint(each) for each in asked}
-    found += [
-        Stack(defenses=control, control_of=tuple(numbers))
-        for key, (control, numbers) in made.items()
-        if key not in there
-    ]
-    return tuple(found)
+    added = [_control(name, stack) for stack in asked if _drops(stack) for name in controls.drops]
+    everything = {fingerprint(stack): stack for stack in (*asked, *added)}
+    return tuple(Stack(defenses=stack, control_of=_controlled(stack, asked)) for stack in everything.values())
+
+
+def _controlled(control: tuple[Defense, ...], asked: Sequence[tuple[Defense, ...]]) -> tuple[int, ...]:
+    """Numbers of the stacks asked for that ``control`` is a control of; none where it is no control."""
+    if not control or not isinstance(control[-1], Control):
+        return ()
+    like = control[-1].like if isinstance(control[-1], MatchedControl) else None
+    return tuple(
+        number
+        for number, stack in enumerate(asked)
+        if _drops(stack) and fingerprint(stack[:-1]) == fingerprint(control[:-1]) and like in (None, stack[-1])
+    )
 
 
 def _drops(stack: Sequence[Defense]) -> bool:

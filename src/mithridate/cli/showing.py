@@ -58,8 +58,16 @@ def _show_kind(name: str, *, as_json: bool) -> None:
         raise ConfigError(f"nothing is called '{name}': {nearest(name, _complete())}") from None
     settings, source = registry.settings(cls), registry.source(cls)
     about = inspect.getdoc(cls) or ""
+    presets = {each: dict(changed) for each, changed in getattr(cls, "presets", {}).items()}
     if as_json:
-        facts = {"name": name, "kind": plural, "about": about, "settings": settings, "source": source}
+        facts = {
+            "name": name,
+            "kind": plural,
+            "about": about,
+            "settings": settings,
+            "presets": presets,
+            "source": source,
+        }
         typer.echo(json.dumps(facts, indent=2))
         return
     typer.echo(f"{name} ({plural})\n\n{about}\n\nSettings")
@@ -67,6 +75,10 @@ def _show_kind(name: str, *, as_json: bool) -> None:
         typer.echo(f"  {each['name']}: {each['type']} = {_shown(each['default'])}\n      {each['about']}")
     if not settings:
         typer.echo("  none")
+    if presets:
+        typer.echo(f"\nPresets, written  {{name: {name}, preset: ...}}")
+    for each, changed in presets.items():
+        typer.echo(f"  {each}: " + (", ".join(f"{k}={_shown(v)}" for k, v in changed.items()) or "the settings above"))
     typer.echo(f"\nSource\n{_indented(source)}")
 
 
