@@ -5,8 +5,11 @@ that it can tell, planted rows have tail shares too, among the rows nobody plant
 ``k`` have a tail share of at most ``q``, the evidence of a row with a share of at most ``q`` is the lower bound of
 ``k / m`` (Wilson's, 95 %) over ``q``: how many times as often planted rows lie there. A row's evidence is the largest
 over all these, so one method that is sure is enough. Among rows of equal evidence, which are many at the top, the one
-with the smaller product of tail shares comes first. Where no method can tell, that product over all methods decides
-alone, and the list means little.
+with the smaller tail share with the method that says so comes first. Where no method can tell, the product of the tail
+shares with all methods decides, and the list means little.
+
+(Breaking ties by the product of all tail shares lets weak methods disturb the order of a strong one: of 20 mislabelled
+rows among 5,000 of MNIST, 12 were among the first 20 of the list so, where the loss alone had 16.)
 """
 
 from __future__ import annotations
@@ -56,11 +59,12 @@ def planted_shares(copies: Sequence[Copy], method: str, kind: str) -> Floats:
 def ranked(scores: Mapping[str, Floats], copies: Sequence[Copy], able: Sequence[Measured]) -> tuple[Integers, Floats]:
     """The order of the rows, most suspect first, and the evidence for each row, both ``(N,)``."""
     shares = {name: tail_shares(each) for name, each in scores.items()}
-    count = len(next(iter(shares.values())))
-    found = np.zeros(count)
+    product = np.prod(list(shares.values()), axis=0)
+    found, nearest = np.zeros(len(product)), np.ones(len(product))
     for each in able:
-        planted = planted_shares(copies, each.method, each.kind)
-        found = np.maximum(found, evidence(shares[each.method], planted))
-    judges = {each.method for each in able} or set(scores)
-    product = np.sum([np.log(shares[name]) for name in sorted(judges)], axis=0)
-    return np.lexsort((np.arange(count), product, -found)).astype(np.int64), found
+        share = shares[each.method]
+        own = evidence(share, planted_shares(copies, each.method, each.kind))
+        nearest = np.where(own > found, share, np.where(own == found, np.minimum(share, nearest), nearest))
+        found = np.maximum(found, own)
+    order = np.lexsort((np.arange(len(product)), product, nearest, -found))  # the last key counts most
+    return order.astype(np.int64), found

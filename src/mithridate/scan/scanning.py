@@ -22,8 +22,8 @@ from mithridate.scan.verdict import Verdict, verdict
 from mithridate.seeding import Seed
 from mithridate.watch import Watch, silent
 
-PLANTED = 25
-"""Rows of each kind that are planted, in all copies together, at least."""
+PLANTED, COPIES = 25, 4
+"""Rows of each kind that are planted, in all copies together, where no more than so many copies are needed."""
 SHARE, FEWEST, MOST = 0.005, 8, 100
 """Share of the rows that is planted in one copy, of each kind, and the fewest and most rows."""
 CROWDED = 30
@@ -126,7 +126,7 @@ def scan(
 def amounts(rows: int, judged: int) -> tuple[int, int]:
     """How many rows of each kind are planted in a copy, and in how many copies."""
     count = max(1, min(max(round(SHARE * rows), FEWEST), MOST, judged // CROWDED))
-    return count, max(1, math.ceil(PLANTED / count))
+    return count, min(math.ceil(PLANTED / count), COPIES)
 
 
 def check_rate(rate: float, rows: int) -> None:

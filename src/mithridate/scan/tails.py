@@ -6,17 +6,18 @@ out towards the suspicious end, and the farther out, the faster (distributions w
 exponential ones among them, have an *increasing hazard rate*). Poison that a method can tell from clean rows adds rows
 far out, where hardly any are left. The test, for one method:
 
-1. *Anchors* ``u``: the scores that a fifth and a twentieth of the rows exceed. *Marks* ``t``: the scores that three
+1. *Anchors* ``u``: the scores that half, a fifth and a twentieth of the rows exceed. *Marks* ``t``: the scores that three
    quarters, half and a quarter of the planted rows reach. Every mark is tried from every anchor below it.
 2. From the rows between ``u`` and ``t``, the rate ``h`` at which scores thin out is estimated, as if the tail were
    exponential. Where the hazard rate increases, at most a share ``exp(-h (t - u))`` of the rows beyond ``u`` lies
    beyond ``t``. Where anchors disagree about ``h``, the lower one says more: the nearer to the mark, the faster.
 3. The chance to meet as many rows beyond ``t`` as there are, if each were there with that share (binomial; averaged
-   over what ``h`` may be by the rows seen, a gamma distribution), times the number of pairs of anchor and mark, is the
-   p-value.
+   over what ``h`` may be by the rows seen, a gamma distribution), times the number of marks, is the p-value. The
+   smallest over the anchors counts: they see much the same rows, and on exponential scores, where the bound of step 2
+   is exact, fewer than 1 % of p-values are below 1 % so (none in 1,200 draws of 150, 1,000 and 5,000 rows).
 
 Where poison is there, it also makes the rows between ``u`` and ``t`` more, and ``h`` lower, so that the test sees less
-than there is: it errs towards silence. Beyond roughly a tenth of the rows it falls silent, for the anchors are then
+than there is: it errs towards silence. Where poison is most of the data it falls silent, for the anchors are then
 among the poison: this is a search for rare rows. It cannot tell poison from other rows that do not belong, like wrong
 labels that an annotator left; those are found, and rightly.
 
@@ -42,7 +43,7 @@ from scipy.stats import binom, gamma
 
 from mithridate.scan.methods import Floats
 
-BODIES = (0.2, 0.05)
+BODIES = (0.5, 0.2, 0.05)
 """Shares of the rows beyond the anchors."""
 MARKS = (0.25, 0.5, 0.75)
 """Quantiles of planted scores at which rows are counted."""
@@ -78,7 +79,7 @@ class Tail:
 def tail(scores: Floats, planted: Floats) -> Tail | None:
     """The test of ``scores`` ``(n,)`` at the marks of ``planted`` ``(m,)``; None where no mark lies beyond an anchor.
 
-    NaN is left out. Of all pairs of anchor and mark, the one with the smallest p-value, times their number.
+    NaN is left out. Of all pairs of anchor and mark, the one with the smallest p-value.
     """
     scores, planted = scores[~np.isnan(scores)], planted[~np.isnan(planted)]
     if not len(scores) or not len(planted):
@@ -86,11 +87,11 @@ def tail(scores: Floats, planted: Floats) -> Tail | None:
     anchors = np.quantile(scores, [1 - body for body in BODIES]).tolist()
     marks = np.unique(np.quantile(planted, MARKS, method="lower")).tolist()
     pairs = [(anchor, mark) for anchor in anchors for mark in marks if mark > anchor]
-    found = [_at(scores, planted, anchor, mark, len(pairs)) for anchor, mark in pairs]
+    found = [_at(scores, planted, anchor, mark, len(marks)) for anchor, mark in pairs]
     return min(found, key=lambda each: each.p, default=None)
 
 
-def _at(scores: Floats, planted: Floats, anchor: float, mark: float, pairs: int) -> Tail:
+def _at(scores: Floats, planted: Floats, anchor: float, mark: float, marks: int) -> Tail:
     tail = scores[scores > anchor]
     beyond = int((tail >= mark).sum())
     exposure = float(np.minimum(tail, mark).sum() - anchor * len(tail))
@@ -101,7 +102,7 @@ def _at(scores: Floats, planted: Floats, anchor: float, mark: float, pairs: int)
         chance = float(binom.sf(beyond - 1, len(tail), np.exp(-rates * (mark - anchor))).mean())
         expected = len(tail) * math.exp(-between / exposure * (mark - anchor))
     return Tail(
-        p=min(1.0, pairs * chance) if beyond >= LEAST else 1.0,
+        p=min(1.0, marks * chance) if beyond >= LEAST else 1.0,
         beyond=beyond,
         expected=expected,
         mark=mark,
