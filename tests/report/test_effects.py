@@ -10,6 +10,8 @@ import pytest
 from mithridate.report.combinations import cells
 from mithridate.report.effects import certified, drops, effect
 from mithridate.report.load import read
+from mithridate.report.page import html
+from mithridate.report.tables import summary
 from mithridate.store import Store
 from tests.report.fabricate import add_victim
 from tests.report.fabricate_defenses import EPIC, NONE, Made, add_defended, controls, fabricate_defenses
@@ -61,3 +63,14 @@ def test_a_training_judged_on_several_trials_counts_once(tmp_path: Path):
     run = read(tmp_path)
     assert {each.training for each in run.victims if each.defense == "epic"} == {"one", "other"}
     assert effect(next(cell for cell in cells(run) if cell.defense == "epic"), None).dropped == 6
+
+
+def test_an_infinite_fact_stays_one_in_every_table(tmp_path: Path):
+    """Privacy spent without noise: to leave it out would read as if there were no price."""
+    with Store(tmp_path, create=True) as store:
+        add_victim(
+            store, "attack", 0, hit=False, defense="dp-sgd", facts={"epsilon": float("inf"), "delta": float("nan")}
+        )
+    run = read(tmp_path)
+    assert summary(run)["rows"][0]["facts"] == {"epsilon": "infinite"}
+    assert "epsilon inf" in html(run)

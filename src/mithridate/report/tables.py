@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def _defended(cell: Cell, plain: Cell | None) -> dict[str, Any]:
         "clean_drop": found.clean_drop,
         "seconds_per_victim": found.seconds,
         "times_undefended": found.times,
-        "facts": dict(found.facts),
+        "facts": {name: value if math.isfinite(value) else "infinite" for name, value in found.facts.items()},
         "certified": {"radius": list(certificate.radius), "accuracy": list(certificate.accuracy)}
         if certificate
         else None,

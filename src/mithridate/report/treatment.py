@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,11 +88,16 @@ def _less(count: int | None, part: int | None) -> int | None:
     return None if count is None or part is None else count - part
 
 
+def _is_known(value: Any) -> bool:
+    """Whether a fact is a number; it may be infinite, as the privacy spent without noise is."""
+    return isinstance(value, int | float) and not math.isnan(value)
+
+
 def treatment(row: Mapping[str, Any]) -> Treatment:
     """What a victim's row says of its defense."""
     rounds = tuple(_round(mapping(each)) for each in items(row.get("removals")))
     control_of = row.get("control_of")
-    facts = {name: number(value) for name, value in mapping(row.get("facts")).items()}
+    facts = mapping(row.get("facts"))
     return Treatment(
         control_of=(control_of,) if isinstance(control_of, str) else tuple(str(each) for each in items(control_of)),
         oracle=bool(row.get("oracle")),
@@ -101,7 +107,7 @@ def treatment(row: Mapping[str, Any]) -> Treatment:
         poison_rows=whole(row.get("poison_rows")),
         training_rows=whole(row.get("training_rows")),
         class_rows=_counts(row.get("class_rows")),
-        facts={name: value for name, value in facts.items() if value is not None},
+        facts={name: float(value) for name, value in facts.items() if _is_known(value)},
         certificate=_certificate(mapping(row.get("certified"))),
         images=text(row.get("dropped_images")),
         reused=number(row.get("reused")) or 0.0,
