@@ -125,10 +125,16 @@ class TestGuard:
         assert torch.equal(keep, guarding().update(1, model, rows))
 
     def test_a_loader_may_collate_its_own_way(self):
-        def collated(rows):
-            return torch.stack([x for x, _ in rows]), torch.stack([y for _, y in rows]), "more"
+        """Rows that are mappings become pairs in the user's own function."""
 
-        loader = DataLoader(Rows(), collate_fn=collated)
+        class Mappings(Rows):
+            def __getitem__(self, index):
+                return {"x": self.x[index], "y": self.y[index]}
+
+        def collated(rows):
+            return torch.stack([row["x"] for row in rows]), torch.stack([row["y"] for row in rows])
+
+        loader = DataLoader(Mappings(), collate_fn=collated)
         model = trained(2).model
         assert torch.equal(guarding().update(1, model, loader), guarding().update(1, model, Rows()))
 
