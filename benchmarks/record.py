@@ -40,8 +40,6 @@ def recorded(folder: Path) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """One result as a section of the page."""
     where = result["environment"]
-    heading = ["attack", "scenario", "victim", "success", "base", "noise", "accuracy", "trials", "victims"]
-    words = {"success": "success [95 %]", "base": "clean base rate", "noise": "noise control"}
     lines = [
         f"## {result['name']}",
         "",
@@ -50,10 +48,49 @@ def table(result: dict[str, Any]) -> str:
         f"`{result['command']}` on {where['processor']}, {where['cores']} cores, {where['device']}, "
         f"torch {where['torch']}, Python {where['python']}; {result['core_seconds']} s of computing in all.",
         "",
-        "| " + " | ".join(words.get(each, each) for each in heading) + " |",
-        "|" + " --- |" * len(heading),
     ]
-    return "\n".join([*lines, *map(line, result["rows"]), ""])
+    rows = result["rows"]
+    if "measured" in result:
+        return "\n".join([*lines, *measured(result["measured"]), ""])
+    if any(row["defense"] != "none" for row in rows):
+        return "\n".join([*lines, *heading(DEFENDED), *map(defended, rows), "", *verdicts(rows), ""])
+    return "\n".join([*lines, *heading(ATTACKED), *map(line, rows), ""])
+
+
+ATTACKED = (
+    *("attack", "scenario", "victim", "success [95 %]", "clean base rate", "noise control"),
+    *("accuracy", "trials", "victims"),
+)
+DEFENDED = (
+    *("defense", "success [95 %]", "clean accuracy", "rows dropped", "poison found", "clean rows lost"),
+    *("seconds a network", "trials"),
+)
+
+
+def heading(words: tuple[str, ...]) -> list[str]:
+    """The first two lines of a table."""
+    return ["| " + " | ".join(words) + " |", "|" + " --- |" * len(words)]
+
+
+def defended(row: dict[str, Any]) -> str:
+    """One row of a table of defenses."""
+    dropped = row["dropped"]
+    cells = [row["defense"], interval(row["success"]), percent((row["clean_accuracy"] or {}).get("mean"))]
+    cells += [f"{dropped:.0f}", percent(row["poison_recall"]), percent(row["clean_drop"])] if dropped else ["-"] * 3
+    cells += [f"{row['seconds_per_victim']:.1f}", str(row["trials"])]
+    return "| " + " | ".join(cells) + " |"
+
+
+def verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    """What each defense is worth, in the report's words."""
+    said = [(row["defense"], (row["comparison"] or {}).get("words")) for row in rows if not row["control_of"]]
+    return [f"- **{name}**: {words}" for name, words in said if words and name != "none"]
+
+
+def measured(cases: list[dict[str, Any]]) -> list[str]:
+    """Timings as a table, whatever was measured."""
+    names = tuple(dict.fromkeys(name for case in cases for name in case))
+    return [*heading(names), *("| " + " | ".join(str(case.get(name, "")) for name in names) + " |" for case in cases)]
 
 
 def line(row: dict[str, Any]) -> str:
