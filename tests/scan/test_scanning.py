@@ -52,7 +52,7 @@ def test_a_clean_folder_is_called_clean() -> None:
     assert found.verdict.state == "nothing found"
     assert 0 < found.flagged.sum() <= 10, "1 % lie above any threshold of 1 %"
     told = telling.sentence(found)
-    assert told.startswith("Nothing found: no more rows stand out than in clean data, and mislabelled")
+    assert told.startswith("Nothing found, as far as can be told: no more rows stand out than in clean data, and")
     assert f"{found.flagged.sum()} of 1000 rows lie above a threshold" in told
 
 

@@ -57,6 +57,7 @@ def test_equals_the_rule_written_out() -> None:
     scores, planted = draws.normal(0, 1, 400), np.linspace(2.8, 4.0, 20)
     scores[:6] = [3.5, 3.6, 3.7, 3.8, 3.9, 4.1]
     marks = [sorted(planted)[math.floor(share * 19)] for share in (0.25, 0.5, 0.75)]
+    scores[6] = marks[1]  # a row at a mark is beyond it
     chances = []
     for body in (0.5, 0.2, 0.05):
         anchor = np.quantile(scores, 1 - body)

@@ -16,11 +16,6 @@ from mithridate.store import write_atomically
 _HERE = Path(__file__).parent
 TONES = {"suspect": "landed", "nothing found": "missed", "cannot tell": ""}
 """How the verdict is coloured."""
-HEADLINES = {
-    "suspect": "Suspect rows found",
-    "nothing found": "Nothing found",
-    "cannot tell": "Cannot tell",
-}
 
 
 def write(path: Path, facts: Mapping[str, Any], images: Sequence[Floats]) -> Path:
@@ -34,6 +29,7 @@ def write(path: Path, facts: Mapping[str, Any], images: Sequence[Floats]) -> Pat
 
 def html(facts: Mapping[str, Any], images: Sequence[Floats]) -> str:
     """The page as text; the same scan gives the same bytes."""
+    headline, _, verdict = facts["verdict"].partition(": ")
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -41,8 +37,8 @@ def html(facts: Mapping[str, Any], images: Sequence[Floats]) -> str:
     return environment.get_template("scan.html.j2").render(
         facts=facts,
         title=Path(facts["place"]).name or facts["place"],
-        headline=HEADLINES[facts["state"]],
-        verdict=facts["verdict"].partition(": ")[2],
+        headline=headline,
+        verdict=verdict,
         tone=TONES[facts["state"]],
         cards=[_card(row, image) for row, image in zip(facts["first"], images, strict=False)],
         methods=_methods(facts["calibration"]),

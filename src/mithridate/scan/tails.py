@@ -6,8 +6,8 @@ out towards the suspicious end, and the farther out, the faster (distributions w
 exponential ones among them, have an *increasing hazard rate*). Poison that a method can tell from clean rows adds rows
 far out, where hardly any are left. The test, for one method:
 
-1. *Anchors* ``u``: the scores that half, a fifth and a twentieth of the rows exceed. *Marks* ``t``: the scores that three
-   quarters, half and a quarter of the planted rows reach. Every mark is tried from every anchor below it.
+1. *Anchors* ``u``: the scores that half, a fifth and a twentieth of the rows exceed. *Marks* ``t``: the scores that
+   three quarters, half and a quarter of the planted rows reach. Every mark is tried from every anchor below it.
 2. From the rows between ``u`` and ``t``, the rate ``h`` at which scores thin out is estimated, as if the tail were
    exponential. Where the hazard rate increases, at most a share ``exp(-h (t - u))`` of the rows beyond ``u`` lies
    beyond ``t``. Where anchors disagree about ``h``, the lower one says more: the nearer to the mark, the faster.

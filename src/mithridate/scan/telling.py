@@ -57,7 +57,8 @@ def sentence(findings: Findings) -> str:
         return f"Suspect rows found: {_suspect(verdict.strongest, findings)}"
     told = [each.kind for each in verdict.answers if each.state == "nothing found"]
     if told:
-        return f"Nothing found: {_clean(findings, told)}"
+        limits = ", as far as can be told" if len(told) < len(verdict.answers) else ""
+        return f"Nothing found{limits}: {_clean(findings, told)}"
     return f"Cannot tell: {_unknown(findings)}"
 
 
