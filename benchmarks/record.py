@@ -8,6 +8,7 @@ writes ``benchmarks/results/<name>.json`` for each run folder, and lists all of 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def recorded(folder: Path) -> dict[str, Any]:
     return {
         "name": meta["experiment"]["name"],
         "about": meta["experiment"]["about"],
-        "command": meta["command"],
+        "command": re.sub(r" --out \S+", "", meta["command"]),
         "environment": meta["environment"],
         "core_seconds": round(seconds),
         "experiment": meta["experiment"],
