@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from mithridate.control import Matched, _chosen
-from mithridate.defense import Filter, HookDefense, Truth, Verdict
+from mithridate.defense import Filter, HookDefense, Truth, Verdict, protect
 from mithridate.defenses.oracle_filter import OracleFilter
+from mithridate.defenses.partition_aggregation import PartitionAggregation
 from mithridate.defenses.random_drop import RandomDrop
 from mithridate.defenses.top_loss_drop import TopLossDrop
 from mithridate.detection import detection, keep_pictures, recall
@@ -97,9 +98,18 @@ class TestStacks:
     def test_settings_tell_equal_names_apart(self):
         found = stacks([(Brightest(),), (Brightest(share=0.2),)], Controls(drops=("random-drop",)))
         assert names(found) == [
-            "brightest (share=0.1)", "brightest (share=0.2)",
-            "random-drop (like brightest (share=0.1))", "random-drop (like brightest (share=0.2))",
+            "brightest", "brightest (share=0.2)",
+            "random-drop (like brightest)", "random-drop (like brightest (share=0.2))",
         ]  # fmt: skip
+
+    def test_the_last_that_drops_is_controlled_wherever_it_stands(self):
+        found = stacks([(Rounds(), Brightest(), Idle())], Controls(drops=("random-drop", "oracle-filter")))
+        assert names(found)[1:] == ["rounds + random-drop (like brightest) + idle", "rounds + oracle-filter + idle"]
+        assert [each.control_of for each in found] == [(), (0,), (0,)]
+
+    def test_nothing_is_worn_around_a_proof(self):
+        with pytest.raises(ConfigError, match="partition-aggregation must be the last of a stack"):
+            protect(NET, [PartitionAggregation(), Brightest()])
 
     def test_a_defense_is_no_control(self, monkeypatch):
         monkeypatch.setattr("mithridate.stacks.registry.kind", lambda noun, name: Brightest)
@@ -122,6 +132,13 @@ class TestMatchedControls:
         assert theirs != ours
         everything = [each for _, ids in ours for each in ids]
         assert len(set(everything)) == len(everything), "no row is dropped twice"
+
+    @pytest.mark.parametrize(("inner", "outer"), [(Brightest(), Rounds()), (Rounds(), Brightest())], ids=["in", "out"])
+    def test_repeat_their_own_defense_and_not_the_one_inside(self, inner, outer):
+        def rows(defenses):
+            return sum(len(each.ids) for each in protect(NET, defenses).fit(DATA, seed=Seed(1)).removals)
+
+        assert rows([inner, RandomDrop(like=outer)]) == rows([inner, outer])
 
     @pytest.mark.parametrize("kind", [RandomDrop, TopLossDrop], ids=["random", "loss"])
     @pytest.mark.parametrize("like", [Brightest(), Rounds()], ids=["filter", "rounds"])

@@ -146,7 +146,7 @@ def _with_preset(cls: type, settings: dict[str, Any], where: str, problems: list
     if "preset" not in settings or not presets:
         return settings
     name = settings.pop("preset")
-    if name not in presets:
+    if not isinstance(name, str) or name not in presets:
         problems.append(f"{where}.preset: there is no preset '{name}': {nearest(str(name), presets)}")
         return settings
     return {**presets[name], **settings}

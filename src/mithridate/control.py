@@ -6,6 +6,7 @@ lower the success of an attack all by itself.
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -78,21 +79,24 @@ class Matched(Around):
     ) -> Iterator[Progress]:
         """The other defense's training (found, where the learner inside remembers it), then the control's."""
         if resume is None:
+            started = time.perf_counter()
             hook = _Repeat(defense=self.defense, seed=seed.child(self.defense.name), **self._look(data, seed))
+            looked = time.perf_counter() - started
         else:
-            kept = resume.under("plan")
+            kept, looked = resume.under("plan"), 0.0
             plan = {int(epoch): tuple(counts) for epoch, counts in kept.facts.items()}
             hook = _Repeat(
                 defense=self.defense, seed=seed.child(self.defense.name), plan=plan, first=kept.tensors["first"]
             )
         inner = resume.under("inner") if resume else None
         for progress in self.learner.train(data, seed=seed, hooks=(hook, *hooks), resume=inner):
-            yield _with_plan(progress, hook)
+            yield _with_plan(progress, hook, looked)
 
     def _look(self, data: Dataset, seed: Seed) -> dict[str, Any]:
         """What the other defense dropped, and which rows go before the first epoch."""
         found = self.defense.like.protect(self.learner).fit(data, seed=seed)
-        plan = planned(found.removals, data)
+        own = [each for each in found.removals if each.by == self.defense.like.name]  # the rest repeats itself
+        plan = planned(own, data)
         probe = self.learner.fit(data, seed=seed).model if 0 in plan and self.defense.judges else None
         first = torch.zeros(0, dtype=torch.int64, device=data.device)
         if 0 in plan:
@@ -163,9 +167,9 @@ def _expendable(labels: Tensor) -> Tensor:
     return found
 
 
-def _with_plan(progress: Progress, hook: _Repeat) -> Progress:
-    """Progress whose state also holds the plan."""
-    inner = progress.state
+def _with_plan(progress: Progress, hook: _Repeat, looked: float) -> Progress:
+    """Progress whose state also holds the plan. A control is not charged for the seconds it ``looked`` at another."""
+    progress, inner = replace(progress, reused=progress.reused - looked), progress.state
     if inner is None:
         return progress
 

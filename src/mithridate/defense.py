@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
-from mithridate.errors import DataError, FormatError
+from mithridate.errors import ConfigError, DataError, FormatError
 from mithridate.learner import Around, Hook, Learner, Progress, Removal, removals_of, removals_state
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
@@ -34,6 +34,8 @@ class Defense(ABC):
     name: ClassVar[str]
     drops: ClassVar[bool] = False
     """Whether it removes rows, so that its number needs the controls which remove as many."""
+    outermost: ClassVar[bool] = False
+    """Whether nothing may be worn around it, because what it proves would no longer hold."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """Settings under a name of their own, for ``{name: epic, preset: paper}``."""
 
@@ -103,7 +105,15 @@ class HookDefense(Defense):
 
 
 def protect(learner: Learner, defenses: Sequence[Defense]) -> Learner:
-    """The learner inside a stack of defenses, the first one innermost."""
+    """The learner inside a stack of defenses, the first one innermost.
+
+    Raises :class:`ConfigError` where something is worn around a defense that must be the outermost.
+    """
+    for defense in defenses[:-1]:
+        if defense.outermost:
+            raise ConfigError(
+                f"{defense.name} must be the last of a stack: a defense around it would void what it proves"
+            )
     for defense in defenses:
         learner = defense.protect(learner)
     return learner

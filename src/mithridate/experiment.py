@@ -107,6 +107,8 @@ class Experiment:
             raise ConfigError(
                 "targets can be 'correct' only where surrogates are shared and trials are no fixed set-ups"
             )
+        if self.adaptive and any(defense.oracle for stack in self.defenses for defense in stack):
+            raise ConfigError("an adaptive attacker cannot wear a defense that is told the truth (expected: true)")
         for what in ("attacks", "victims", "defenses"):
             _check_different(what, getattr(self, what))
 

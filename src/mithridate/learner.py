@@ -63,7 +63,7 @@ class Progress:
     facts: Mapping[str, float] = field(default_factory=dict)
     """Numbers that defenses report, so far."""
     reused: float = 0.0
-    """Seconds of work so far that were found done, instead of being done again."""
+    """Seconds of work so far that were found done, instead of being done again; less those that are not charged."""
     state: Callable[[], Checkpoint] | None = None
     """Where the training stands, for ``resume``; to be called before the next epoch is asked for. None: not known."""
 

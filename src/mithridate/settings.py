@@ -68,10 +68,10 @@ def _differences(things: Sequence[Any], names: Sequence[str], k: int) -> str:
     mine = plain(things[k])
     others = [plain(thing) for j, thing in enumerate(things) if names[j] == names[k] and j != k]
     apart = [key for key in mine if any(other.get(key) != mine[key] for other in others)]
-    return ", ".join(f"{key}={_short(mine[key])}" for key in apart) or f"number {k + 1}"
+    return ", ".join(f"{key}={short(mine[key])}" for key in apart) or f"number {k + 1}"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A plain value in a few characters."""
     if isinstance(value, dict):
         return str(value.get("name", "")) + " ".join(str(each) for key, each in value.items() if key != "name")

@@ -9,7 +9,7 @@ from mithridate import registry
 from mithridate.control import Control, MatchedControl
 from mithridate.defense import Defense
 from mithridate.errors import ConfigError
-from mithridate.settings import distinct, fingerprint
+from mithridate.settings import fingerprint, plain, short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,48 +46,54 @@ class Stack:
 
 def stacks(asked: Sequence[tuple[Defense, ...]], controls: Controls) -> tuple[Stack, ...]:
     """Those asked for, in order, and then their controls, each once; a control asked for by name is not added again."""
-    added = [_control(name, stack) for stack in asked if _drops(stack) for name in controls.drops]
+    added = [
+        _control(name, stack, place)
+        for stack in asked
+        if (place := _dropper(stack)) is not None
+        for name in controls.drops
+    ]
     everything = {fingerprint(stack): stack for stack in (*asked, *added)}
     return tuple(Stack(defenses=stack, control_of=_controlled(stack, asked)) for stack in everything.values())
 
 
 def _controlled(control: tuple[Defense, ...], asked: Sequence[tuple[Defense, ...]]) -> tuple[int, ...]:
     """Numbers of the stacks asked for that ``control`` is a control of; none where it is no control."""
-    if not control or not isinstance(control[-1], Control):
-        return ()
-    like = control[-1].like if isinstance(control[-1], MatchedControl) else None
-    return tuple(
-        number
-        for number, stack in enumerate(asked)
-        if _drops(stack) and fingerprint(stack[:-1]) == fingerprint(control[:-1]) and like in (None, stack[-1])
-    )
+    places = [k for k, each in enumerate(control) if isinstance(each, Control)]
+    return tuple(number for number, stack in enumerate(asked) if any(_is_control(control, stack, k) for k in places))
 
 
-def _drops(stack: Sequence[Defense]) -> bool:
-    """Whether a stack ends in a defense that drops rows and is no control itself."""
-    return bool(stack) and stack[-1].drops and not isinstance(stack[-1], Control)
+def _is_control(control: Sequence[Defense], stack: Sequence[Defense], place: int) -> bool:
+    """Whether two stacks are the same but for a dropping defense at ``place`` and a control of it."""
+    if len(control) != len(stack) or _dropper(stack) != place:
+        return False
+    here = control[place]
+    rest = [fingerprint(*each[:place], *each[place + 1 :]) for each in (control, stack)]
+    return rest[0] == rest[1] and (not isinstance(here, MatchedControl) or here.like == stack[place])
 
 
-def _control(name: str, stack: tuple[Defense, ...]) -> tuple[Defense, ...]:
-    """The same stack with the last defense replaced by a control of it."""
+def _dropper(stack: Sequence[Defense]) -> int | None:
+    """The place of the last defense that drops rows and is no control itself; None where there is none."""
+    found = [k for k, each in enumerate(stack) if each.drops and not isinstance(each, Control)]
+    return found[-1] if found else None
+
+
+def _control(name: str, stack: tuple[Defense, ...], place: int) -> tuple[Defense, ...]:
+    """The same stack with the defense at ``place`` replaced by a control of it."""
     kind = registry.kind(Defense, name)
     needs_like = any(each.name == "like" for each in fields(kind))
-    return (*stack[:-1], kind(like=stack[-1]) if needs_like else kind())
+    return (*stack[:place], kind(like=stack[place]) if needs_like else kind(), *stack[place + 1 :])
 
 
 def names(found: Sequence[Stack]) -> list[str]:
-    """A name for each stack, for tables; defenses of one name are told apart by the settings that differ."""
-    everything = [each for stack in found for defense in stack.defenses for each in _with_like(defense)]
-    single = list({fingerprint(each): each for each in everything if not isinstance(each, MatchedControl)}.values())
-    titles = dict(zip(map(fingerprint, single), distinct(single, [each.title for each in single]), strict=True))
-
-    def title(defense: Defense) -> str:
-        if isinstance(defense, MatchedControl):
-            return f"{defense.name} (like {title(defense.like)})"
-        return titles[fingerprint(defense)]
-
-    return [" + ".join(title(each) for each in stack.defenses) or "none" for stack in found]
+    """A name for each stack, for tables. It depends on the stack alone, so that a run keeps its names as it grows."""
+    return [" + ".join(_title(each) for each in stack.defenses) or "none" for stack in found]
 
 
-def _with_like(defense: Defense) -> list[Defense]:
-    return [defense, *_with_like(defense.like)] if isinstance(defense, MatchedControl) else [defense]
+def _title(defense: Defense) -> str:
+    """What a defense calls itself, and the settings that are not its defaults."""
+    if isinstance(defense, MatchedControl):
+        return f"{defense.name} (like {_title(defense.like)})"
+    mine, usual = plain(defense), {each["name"]: each["default"] for each in registry.settings(type(defense))}
+    changed = {key: value for key, value in mine.items() if key in usual and value != usual[key] and value != "true"}
+    told = ", ".join(f"{key}={short(value)}" for key, value in changed.items())
+    return f"{defense.title} ({told})" if told else defense.title

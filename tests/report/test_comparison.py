@@ -12,7 +12,7 @@ from mithridate.report.combinations import cells, chosen
 from mithridate.report.comparison import Comparison, comparisons
 from mithridate.report.load import read
 from mithridate.store import Store
-from tests.report.fabricate import CLASSES, add_craft
+from tests.report.fabricate import CLASSES, add_craft, add_victim
 from tests.report.fabricate_defenses import EPIC, NONE, Made, add_defended, controls, fabricate_defenses
 
 JPEG = Made(name="jpeg", success=0.0)
@@ -142,3 +142,24 @@ def test_old_runs_without_a_word_about_drops_are_compared_as_they_are(tmp_path: 
     found = compared(fabricate_defenses(tmp_path, [NONE, Made(name="old", success=0.1)], trials=10))
     assert not found.drops
     assert found.worth == "lower"
+
+
+def test_the_oracle_filter_is_a_ceiling_and_no_control_to_be_beaten(tmp_path: Path):
+    """As a campaign writes its rows: the oracle filter is no oracle by its flag, and drops another number of rows."""
+    with Store(tmp_path, create=True) as store:
+        for trial in range(8):
+            for name, hit, dropped, control_of in (
+                ("none", True, 0, None),
+                ("epic", False, 40, None),
+                ("random-drop (like epic)", True, 40, ["epic"]),
+                ("top-loss-drop (like epic)", True, 40, ["epic"]),
+                ("oracle-filter", False, 12, ["epic"]),
+            ):
+                more = {"dropped": dropped, "dropped_poison": 0, "poison_rows": 12, "training_rows": 240}
+                add_victim(store, "attack", trial, hit=hit, defense=name, control_of=control_of, oracle=False, **more)
+                if name == "none":
+                    add_victim(store, "clean", trial, hit=False)
+    found = cells(read(tmp_path))
+    (epic,) = comparisons(found, found[0])
+    assert epic.worth == "beyond"
+    assert [each.name for each in epic.controls] == ["random-drop", "top-loss-drop"]

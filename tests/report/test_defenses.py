@@ -131,7 +131,7 @@ def test_figures_tell_in_words_what_they_draw(shown: str):
         "in the end" in each and "6.7\N{NO-BREAK SPACE}% of the clean rows are removed" in each for each in labels
     )
     assert any(each.startswith("Bar chart of the share of each class removed: ankle boot") for each in labels)
-    assert any(each.startswith("Line chart of certified accuracy over changed rows: 60") for each in labels)
+    assert any(each.startswith("Line chart of certified accuracy over rows inserted or removed: 60") for each in labels)
 
 
 def test_dropped_images_are_shown_with_poison_marked(shown: str):

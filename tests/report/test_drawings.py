@@ -59,7 +59,7 @@ def test_all_colours_come_from_the_page():
         classes("b", ["x", "y"], [[0.1, 0.2], [0.3]], label=""),
         found("c", ["x"], [0.5], [0.1], [0.1], ""),
         trade("d", [dot(1, 0.8, 0.5, kind) for kind in ("none", "defense", "oracle", "control")], label=""),
-        certificates("e", [((0, 1, 2), (0.9, 0.5, 0.1)), ((0, 1), (0.8, 0.4))], label=""),
+        certificates("e", [((0, 1, 2), (0.9, 0.5, 0.1)), ((0, 1), (0.8, 0.4))], mean=((0, 1), (0.8, 0.4)), label=""),
     ]
     for svg in map(str, drawn):
         assert not re.search(r"#[0-9a-f]{6}\b", svg)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from mithridate.report.combinations import cells
-from mithridate.report.effects import certified, drops, effect
+from mithridate.report.effects import average, certified, drops, effect
 from mithridate.report.load import read
 from mithridate.report.page import html
 from mithridate.report.tables import summary
+from mithridate.report.treatment import Certificate
 from mithridate.store import Store
 from tests.report.fabricate import add_victim
 from tests.report.fabricate_defenses import EPIC, NONE, Made, add_defended, controls, fabricate_defenses
@@ -39,7 +40,11 @@ def test_facts_and_certificates_are_means_over_those_that_have_them(tmp_path: Pa
     found = certified(cell)
     assert effect(cell, None).facts == {"epsilon": 4}
     assert found is not None
-    assert (found.radius, found.accuracy) == ((0, 4), (pytest.approx(0.7), 0.6))
+    assert found.radius == (0, 4)
+    assert found.accuracy == pytest.approx((0.7, 0.3)), "one certifies nothing at 4"
+    one, two = Certificate(radius=(0, 3, 5), accuracy=(0.9, 0.5, 0.4)), Certificate(radius=(0, 4), accuracy=(0.3, 0.1))
+    assert average([one, two]).radius == (0, 3, 4, 5)
+    assert average([one, two]).accuracy == pytest.approx((0.6, 0.3, 0.25, 0.2))
 
 
 def test_a_defense_that_found_nothing_still_drops_where_it_has_a_control(tmp_path: Path):

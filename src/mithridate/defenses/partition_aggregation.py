@@ -56,6 +56,7 @@ class PartitionAggregation(Defense):
     """Train a network on each part of the rows and let them vote; says how many rows cannot change the vote."""
 
     name: ClassVar[str] = "partition-aggregation"
+    outermost: ClassVar[bool] = True
 
     partitions: int = 50
     """Networks that vote, each trained on a part of the rows. More withstand more and know less. Paper: 50 or 250 on

@@ -79,7 +79,7 @@ def _comparison(cell: Cell, same: Sequence[Cell]) -> Comparison:
     plain = next((each for each in same if each.defense == "none" and each.poisoned), None)
     estimate, dropping = success(cell.poisoned), drops(cell, same)
     assert estimate is not None
-    beside = [each for each in same if cell.defense in each.control_of and not each.oracle and each.poisoned]
+    beside = [each for each in same if cell.defense in each.control_of and _is_matched(each) and each.poisoned]
     controls = tuple(found for each in beside if (found := _against(cell, each)))
     names = {each.name for each in controls}
     missing = tuple(name for name in CONTROLS if name not in names) if dropping else ()
@@ -96,6 +96,11 @@ def _comparison(cell: Cell, same: Sequence[Cell]) -> Comparison:
         worth=_worth(landed, undefended, controls, missing, dropping),
         accuracy=_accuracy(cell, plain) if plain else None,
     )
+
+
+def _is_matched(cell: Cell) -> bool:
+    """Whether a control drops as many rows as what it controls. The oracle filter is a ceiling, not to be beaten."""
+    return any(name in cell.defense for name in CONTROLS)
 
 
 def _worth(

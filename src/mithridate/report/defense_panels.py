@@ -11,10 +11,10 @@ from mithridate.report import drawings
 from mithridate.report.combinations import Cell, accuracy, success
 from mithridate.report.comparison import Comparison
 from mithridate.report.drawings import Dot, Steps
-from mithridate.report.effects import mean, once
+from mithridate.report.effects import average, mean, once
 from mithridate.report.figures import Figure
 from mithridate.report.load import Run, Victim
-from mithridate.report.treatment import Round, ratio
+from mithridate.report.treatment import Certificate, Round, ratio
 from mithridate.report.words import percent, plural
 
 _MOST_LINES = 30
@@ -173,21 +173,24 @@ def _certificates(same: Sequence[Cell]) -> list[Figure]:
     drawn: list[Figure] = []
     for cell in same:
         victims = [victim for victim in once(cell.poisoned) if victim.treatment.certificate][:_MOST_LINES]
-        lines = [(each.radius, each.accuracy) for v in victims if (each := v.treatment.certificate)]
+        lines = [each for v in victims if (each := v.treatment.certificate)]
         if lines and len(drawn) < _MOST_CERTIFICATES:
             drawn.append(_certificate(f"certified{len(drawn)}", cell, lines))
     return drawn
 
 
-def _certificate(name: str, cell: Cell, lines: Sequence[tuple[tuple[int, ...], tuple[float, ...]]]) -> Figure:
-    said = "; ".join(f"{percent(mean(a[k] for _, a in lines if k < len(a)))} at {r}" for k, r in _some(lines[0][0]))
+def _certificate(name: str, cell: Cell, found: Sequence[Certificate]) -> Figure:
+    mean = average(found)
+    said = "; ".join(f"{percent(mean.accuracy[k])} at {radius}" for k, radius in _some(mean.radius))
+    lines = [(each.radius, each.accuracy) for each in found]
+    label = f"Line chart of certified accuracy over rows inserted or removed: {said}"
     radii = [target.radius for victim in cell.poisoned for target in victim.targets if target.radius is not None]
     targets = f" Targets: {median(radii):g} rows in the middle, from {min(radii)} to {max(radii)}." if radii else ""
     return Figure(
-        svg=drawings.certificates(name, lines, label=f"Line chart of certified accuracy over changed rows: {said}"),
+        svg=drawings.certificates(name, lines, mean=(mean.radius, mean.accuracy), label=label),
         title=f"Certified by {cell.defense}",
-        caption="Share of test images that are called right, and provably stay so whichever rows a poisoner inserts, "
-        f"removes or changes, up to that many.{targets}",
+        caption="Share of test images that are called right, and provably stay so whichever rows a poisoner inserts "
+        f"or removes, up to that many in all; a changed image counts as two.{targets}",
     )
 
 

@@ -127,18 +127,19 @@ def trade(name: str, dots: Sequence[Dot], *, label: str) -> Markup:
     return drawn(name, draw, label=label, height=3.4)
 
 
-def certificates(name: str, lines: Sequence[tuple[Sequence[int], Sequence[float]]], *, label: str) -> Markup:
-    """Certified accuracy over the number of rows a poisoner may change: the mean bold, single networks faint."""
+Line = tuple[Sequence[int], Sequence[float]]
+
+
+def certificates(name: str, lines: Sequence[Line], *, mean: Line, label: str) -> Markup:
+    """Certified accuracy over the rows a poisoner may insert or remove: the mean bold, single networks faint."""
 
     def draw(axes: Axes) -> None:
         for radius, accuracy in lines:
-            axes.step(radius, 100 * np.asarray(accuracy), where="post", color=CLEAN, alpha=0.25, linewidth=0.8)
-        shortest = min((radius for radius, _ in lines), key=len)
-        means = np.mean([accuracy[: len(shortest)] for _, accuracy in lines], axis=0)
-        dot = "o" if len(shortest) == 1 else None
-        axes.step(shortest, 100 * means, where="post", color=CLEAN, linewidth=2, marker=dot)
+            axes.step(radius, 100 * np.asarray(accuracy), where="pre", color=CLEAN, alpha=0.25, linewidth=0.8)
+        dot = "o" if len(mean[0]) == 1 else None
+        axes.step(mean[0], 100 * np.asarray(mean[1]), where="pre", color=CLEAN, linewidth=2, marker=dot)
         axes.set_ylim(-3, 103)
-        axes.set_xlabel("rows that the poisoner may change")
+        axes.set_xlabel("rows inserted or removed")
         axes.set_ylabel("certified accuracy, %")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 

@@ -50,18 +50,18 @@ def effect(cell: Cell, plain: Cell | None) -> Effect:
 
 
 def certified(cell: Cell) -> Certificate | None:
-    """Certified accuracy over the radius, the mean over the networks that have a certificate of that radius."""
+    """Certified accuracy over the radius, the mean over all networks that certify anything."""
     found = [each for victim in once(cell.poisoned) if (each := victim.treatment.certificate)]
     if not found:
         return None
-    by_radius: dict[int, list[float]] = {}
-    for each in found:
-        for radius, accuracy in zip(each.radius, each.accuracy, strict=True):
-            by_radius.setdefault(radius, []).append(accuracy)
-    radii = sorted(by_radius)
-    return Certificate(
-        radius=tuple(radii), accuracy=tuple(sum(by_radius[each]) / len(by_radius[each]) for each in radii)
-    )
+    return average(found)
+
+
+def average(found: Sequence[Certificate]) -> Certificate:
+    """The mean of certificates, each taken as the step function it is, at every radius that one of them lists."""
+    radii = sorted({radius for each in found for radius in each.radius})
+    means = tuple(sum(each.at(radius) for each in found) / len(found) for radius in radii)
+    return Certificate(radius=tuple(radii), accuracy=means)
 
 
 def drops(cell: Cell, found: Iterable[Cell]) -> bool:

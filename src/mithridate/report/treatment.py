@@ -27,12 +27,17 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """Accuracy that no poisoner who changes up to so many rows can lower."""
+    """Accuracy that no poisoner can lower who inserts or removes up to so many rows; a changed one counts as two."""
 
     radius: tuple[int, ...]
     """Rows, ascending."""
     accuracy: tuple[float, ...]
-    """In [0, 1], one for each radius."""
+    """In [0, 1], one for each radius: the share of rows certified for at least so many."""
+
+    def at(self, radius: int) -> float:
+        """The share certified for at least ``radius`` rows: that of the next radius listed, 0 beyond the last."""
+        found = zip(self.radius, self.accuracy, strict=True)
+        return next((accuracy for each, accuracy in found if each >= radius), 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,13 +55,14 @@ def planted(data: Dataset, *, eligible: Tensor, count: int, model: Classifier, s
     device = data.device
     generator = seed.generator()
     inputs, labels = data.inputs.clone(), data.labels.clone()
-    classes = torch.unique(data.labels[eligible].cpu())
-    wanted = classes[torch.randint(len(classes), (1,), generator=generator)]
+    classes, sizes = torch.unique(data.labels[eligible].cpu(), return_counts=True)
     free = eligible.cpu().nonzero()[:, 0]
+    possible = classes[len(free) - sizes >= count]  # a common class may leave too few rows of others to patch
+    if len(free) < 3 * count or not len(possible):
+        raise DataError(f"{count} rows of each kind cannot be planted among {len(free)} rows of two or more classes")
+    wanted = possible[torch.randint(len(possible), (1,), generator=generator)]
     free = free[torch.randperm(len(free), generator=generator)]
     strangers = free[data.labels.cpu()[free] != wanted]
-    if len(free) < 3 * count or len(strangers) < count:
-        raise DataError(f"{count} rows of each kind cannot be planted among {len(free)} rows of two or more classes")
     patched = strangers[:count].to(device)
     free = free[~torch.isin(free, strangers[:count])].to(device)
     mislabelled, perturbed = free[:count], free[count : 2 * count]
