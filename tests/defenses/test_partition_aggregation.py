@@ -271,7 +271,7 @@ def test_networks_found_done_are_charged_for(tmp_path):
 
 
 def test_a_hook_from_outside_is_refused():
-    learner = protect(TOY, [PartitionAggregation(partitions=2), Counted()])
+    learner = Counted().protect(PartitionAggregation(partitions=2).protect(TOY))
     with pytest.raises(ConfigError, match="put it before partition-aggregation in the stack"):
         learner.fit(toy(30, seed=3), seed=Seed(1))
 
