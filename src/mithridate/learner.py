@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
-from mithridate.errors import ConfigError
+from mithridate.errors import ConfigError, MithridateError
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
 from mithridate.watch import Step, Watch, silent
@@ -112,7 +112,18 @@ class Learner(ABC):
 
     @abstractmethod
     def build(self, space: Space, seed: Seed) -> Classifier:
-        """The network before training."""
+        """The network as it is initialised; weights that come from elsewhere are written into it by training."""
+
+    def problems(self, space: Space) -> list[str]:
+        """Why it cannot train on data of this space, found without training anything; empty where it can."""
+        try:
+            self.build(space, Seed(0))
+        except MithridateError as error:
+            return [str(error)]
+        except (RuntimeError, MemoryError, OverflowError, TypeError) as error:  # what torch says to absurd sizes
+            text = str(error).partition("\n")[0]
+            return [f"this network cannot be built on this machine ({text})"]
+        return []
 
     @abstractmethod
     def augment(self, inputs: Tensor, *, space: Space, generator: torch.Generator) -> Tensor:

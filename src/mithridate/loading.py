@@ -10,6 +10,9 @@ import torch
 from mithridate.settings import fingerprint
 from mithridate.source import Source, Split
 
+_KEPT = 4
+"""Sources whose data are kept: those of an experiment, and what its networks were pretrained on."""
+
 
 def load(source: Source) -> Split:
     """The data of a source, read once in this process."""
@@ -24,10 +27,13 @@ def data_digest(source: Source) -> str:
 def _loaded(source: Source) -> tuple[Source, Split, str]:
     """The source (kept, so that its objects keep their addresses), its data, and their digest."""
     key = f"{fingerprint(source)} {_live(source)}"
-    if key not in _LOADED:
-        _LOADED.clear()
-        data = source.load()
-        _LOADED[key] = (source, data, fingerprint(data.train.digest(), data.test.digest()))
+    if key in _LOADED:
+        _LOADED[key] = _LOADED.pop(key)  # the last used is the last to go
+        return _LOADED[key]
+    while len(_LOADED) >= _KEPT:
+        _LOADED.pop(next(iter(_LOADED)))
+    data = source.load()
+    _LOADED[key] = (source, data, fingerprint(data.train.digest(), data.test.digest()))
     return _LOADED[key]
 
 

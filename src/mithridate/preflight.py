@@ -51,13 +51,7 @@ def _network_problems(experiment: Experiment, data: Split) -> list[str]:
     found = []
     for where, learners in (("victims", experiment.victims), ("surrogates", experiment.surrogates)):
         for k, learner in enumerate(learners):
-            try:
-                learner.build(data.train.space, Seed(0))
-            except MithridateError as error:
-                found.append(f"{where}[{k}].model: {error}")
-            except (RuntimeError, MemoryError, OverflowError, TypeError) as error:  # what torch says to absurd sizes
-                text = str(error).partition("\n")[0]
-                found.append(f"{where}[{k}].model: this network cannot be built on this machine ({text})")
+            found += [f"{where}[{k}].model: {each}" for each in learner.problems(data.train.space)]
     return found
 
 

@@ -17,6 +17,8 @@ from mithridate.errors import ConfigError, nearest
 from mithridate.goal import GoalSpec
 from mithridate.learner import Learner
 from mithridate.learners.recipes import RECIPES
+from mithridate.learners.start import Start
+from mithridate.learners.weights import Weights
 from mithridate.model import Architecture
 from mithridate.poison import Trigger
 from mithridate.settings import plain
@@ -52,6 +54,16 @@ KINDS: Mapping[type, Mapping[str, str]] = MappingProxyType(
             "mlp": "mithridate.models.mlp:MLP",
             "linear": "mithridate.models.linear:Linear",
             "wrapped": "mithridate.models.wrapped:Wrapped",
+        },
+        Start: {
+            "scratch": "mithridate.learners.start:Scratch",
+            "fine-tune": "mithridate.learners.start:FineTune",
+            "transfer": "mithridate.learners.start:Transfer",
+        },
+        Weights: {
+            "trained": "mithridate.learners.weights:Trained",
+            "file": "mithridate.learners.weights:File",
+            "own": "mithridate.learners.weights:Own",
         },
         Source: {
             "bundled": "mithridate.datasets.bundled:Bundled",
@@ -89,6 +101,8 @@ PLURALS: Mapping[str, type] = MappingProxyType(
         "perturbations": Perturbation,
         "triggers": Trigger,
         "learners": Learner,
+        "starts": Start,
+        "weights": Weights,
     }
 )
 
@@ -197,7 +211,12 @@ def _field_docs(cls: type) -> dict[str, str]:
 
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(tree, ast.ClassDef)
-    docs: dict[str, str] = {}
+    docs = {
+        name: text
+        for base in reversed(cls.__mro__[1:])
+        if is_dataclass(base)
+        for name, text in _field_docs(base).items()
+    }
     for field, text in zip(tree.body, tree.body[1:], strict=False):
         is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if is_field and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):

@@ -38,6 +38,8 @@ class Cached(Around):
     """The seed used for every training, or None for the caller's."""
     room: int = field(default=0, compare=False)
     """Bytes that the folder may hold: beyond, the files not used for longest are removed. 0: no limit."""
+    save_every: float = field(default=0.0, compare=False)
+    """Seconds after which it is noted where a training stands, so that it goes on there if interrupted. 0: never."""
 
     def build(self, space: Space, seed: Seed) -> Classifier:
         """The network of the learner inside."""
@@ -64,12 +66,17 @@ class Cached(Around):
         if found:
             yield found
             return
+        notes = _Notes(path.with_suffix(".part"), self.save_every)
+        resume, before = (resume, 0.0) if resume else notes.read(data)
         started = time.perf_counter()
         for progress in self.learner.train(data, seed=seed, hooks=hooks, resume=resume):
+            spent = before + time.perf_counter() - started
             if progress.epoch < progress.epochs:
+                notes.take(progress, spent)
                 yield progress
             else:
-                _keep(progress, path, seconds=time.perf_counter() - started)
+                _keep(progress, path, seconds=spent)
+                notes.drop()
                 _make_room(self.folder, self.room)
                 yield self._found(path, data, fresh=progress) or progress
 
@@ -92,6 +99,34 @@ class Cached(Around):
         except (FormatError, KeyError, ValueError, TypeError, RuntimeError, OSError):
             path.unlink(missing_ok=True)  # damaged: train again
             return None
+
+
+class _Notes:
+    """Where an unfinished training stands, beside the file its network will be kept in."""
+
+    def __init__(self, path: Path, every: float) -> None:
+        self.path, self.every, self.last = path, every, time.perf_counter()
+
+    def read(self, data: Dataset) -> tuple[Checkpoint | None, float]:
+        """The state to go on from and the seconds spent before it; None where there is none, or it is damaged."""
+        if not self.every or not self.path.is_file():
+            return None, 0.0
+        try:
+            found = checkpoint.read(self.path, device=data.device)
+            return found.under("state"), float(found.facts["seconds"])
+        except (FormatError, KeyError, TypeError, ValueError):
+            self.drop()
+            return None, 0.0
+
+    def take(self, progress: Progress, seconds: float) -> None:
+        """Note where the training stands, if the last note is old."""
+        if self.every and progress.state is not None and time.perf_counter() - self.last >= self.every:
+            checkpoint.write(Checkpoint(facts={"seconds": seconds}).joined(state=progress.state()), self.path)
+            self.last = time.perf_counter()
+
+    def drop(self) -> None:
+        """Remove the note."""
+        self.path.unlink(missing_ok=True)
 
 
 def training_key(learner: Learner, data: Dataset, seed: Seed, hooks: Sequence[Any]) -> str:

@@ -8,34 +8,39 @@ https://arxiv.org/abs/2006.12557), and ``cpu-fast``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mithridate.checkpoint import Checkpoint, generator_state
+from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
-from mithridate.errors import ConfigError, DataError, FormatError
-from mithridate.learner import Batch, Hook, Learner, Progress, Removal, removals_of, removals_state
+from mithridate.errors import ConfigError
+from mithridate.learner import Batch, Hook, Learner, Progress
 from mithridate.learners.augment import Augmentation, augmented
 from mithridate.learners.precision import Precision, autocast
+from mithridate.learners.running import Run
 from mithridate.learners.schedule import Schedule, factor
+from mithridate.learners.start import Scratch, Start
 from mithridate.model import Architecture, Classifier
 from mithridate.seeding import Seed
-
-_COUNTS = ("epoch", "epochs", "loss", "accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(Learner):
-    """Train a network from scratch by SGD with momentum."""
+    """Train a network by SGD with momentum, or by Adam: from scratch, or from weights trained elsewhere."""
 
     name: ClassVar[str] = "sgd"
 
     model: Architecture
     """The network."""
+    start: Start = Scratch()
+    """What training starts from: ``scratch``, ``fine-tune`` (weights, all trained) or ``transfer`` (head alone)."""
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    """How steps are made. Papers: SGD; Convex Polytope's victims: Adam (``momentum`` is then its first beta)."""
     epochs: int = 40
     """Passes over the training rows. Paper: 40; benchmark: 200."""
     batch_size: int = 128
@@ -74,9 +79,13 @@ class SGD(Learner):
             raise ConfigError(f"weight_decay must be at least 0, but it is {self.weight_decay:g}")
 
     def build(self, space: Space, seed: Seed) -> Classifier:
-        """The network, initialised by ``seed`` alone."""
+        """The network, initialised by ``seed`` alone; :meth:`train` then writes the weights of ``start`` into it."""
         with seed.scope():
             return self.model.build(space)
+
+    def problems(self, space: Space) -> list[str]:
+        """A network that does not fit the data, and weights that do not fit the network."""
+        return super().problems(space) or self.start.problems(self.model)
 
     def augment(self, inputs: Tensor, *, space: Space, generator: torch.Generator) -> Tensor:
         """A random draw of the augmentation."""
@@ -96,32 +105,53 @@ class SGD(Learner):
         Resumed from the end of a training, it yields that last item again. Raises :class:`FormatError` where the state
         is that of a training of another kind.
         """
-        run = _Run.begun(self, data, seed, hooks)
-        forward: Callable[[Tensor], Tensor] = torch.compile(run.model) if self.compile else run.model
+        run = Run.begun(self, data, seed, hooks)
         if resume is not None:
             run.restore(resume)
             if run.progress is not None and run.epoch >= self.epochs:
                 yield run.progress
-        for epoch in range(run.epoch, self.epochs):
-            run.drop()
-            run.model.train()
-            with seed.child("dropout", epoch).scope():
-                loss, correct = self._epoch(run, forward).tolist()
-            yield run.reached(epoch=epoch + 1, epochs=self.epochs, loss=loss, accuracy=correct)
+        with _training(run.trained, run.model):
+            run.features = self._fixed_features(run)
+            forward = self._forward(run)
+            for epoch in range(run.epoch, self.epochs):
+                run.drop()
+                self.start.ready(run.model)
+                with seed.child("dropout", epoch).scope():
+                    loss, correct = self._epoch(run, forward).tolist()
+                yield run.reached(epoch=epoch + 1, epochs=self.epochs, loss=loss, accuracy=correct)
 
-    def _epoch(self, run: _Run, forward: Callable[[Tensor], Tensor]) -> Tensor:
+    def _fixed_features(self, run: Run) -> Tensor | None:
+        """Features ``(N, D)`` of all rows where no step changes them: then they are computed once, not every epoch."""
+        plain = all(
+            type(hook).transform is Hook.transform and type(hook).backward is Hook.backward for hook in run.hooks
+        )
+        if not (self.start.frozen and self.augmentation is None and plain):
+            return None
+        self.start.ready(run.model)
+        parts = torch.split(torch.arange(len(run.data), device=run.data.device), 512)
+        with torch.no_grad(), autocast(self.precision, run.data.device):
+            return torch.cat([run.model.features(run.data.take(part)[0]).float() for part in parts])
+
+    def _forward(self, run: Run) -> Callable[[Tensor], Tensor]:
+        """Logits of what a batch holds: inputs, or features that were computed once."""
+        if run.features is not None:
+            return run.model.head
+        return torch.compile(run.model) if self.compile else run.model
+
+    def _epoch(self, run: Run, forward: Callable[[Tensor], Tensor]) -> Tensor:
         """One pass over the rows; mean loss and accuracy ``(2,)``."""
-        data = run.remaining()
-        totals, seen = torch.zeros(2, device=data.device), 0
-        batches = _batches(len(data), self.batch_size, run)
+        left = run.active.nonzero().flatten()
+        totals, seen = torch.zeros(2, device=left.device), 0
+        batches = _batches(len(left), self.batch_size, run)
         for step, index in enumerate(batches):
             rate = factor(self.schedule, epoch=run.epoch + step / len(batches), epochs=self.epochs, drops=self.drops)
-            run.optimiser.param_groups[0]["lr"] = self.lr * rate
-            batch = self._batch(data, index, run)
+            for group in run.optimiser.param_groups:
+                group["lr"] = self.lr * group["factor"] * rate
+            batch = self._batch(left[index], run)
             run.optimiser.zero_grad(set_to_none=True)
             loss = _hooked_backward(batch, run)
             if loss is None:
-                with autocast(self.precision, data.device):
+                with autocast(self.precision, left.device):
                     logits = forward(batch.inputs)
                 losses = functional.cross_entropy(logits.float(), batch.labels)
                 losses.backward()  # type: ignore[no-untyped-call]
@@ -133,7 +163,10 @@ class SGD(Learner):
             seen += len(index)
         return totals / max(seen, 1)
 
-    def _batch(self, data: Dataset, index: Tensor, run: _Run) -> Batch:
+    def _batch(self, index: Tensor, run: Run) -> Batch:
+        data = run.data
+        if run.features is not None:
+            return Batch(inputs=run.features[index], labels=data.labels[index], ids=data.ids[index])
         inputs, labels = data.take(index)
         inputs = self.augment(inputs, space=data.space, generator=run.draws)
         if self.channels_last and inputs.ndim == 4:
@@ -144,122 +177,19 @@ class SGD(Learner):
         return batch
 
 
-@dataclass(kw_only=True, eq=False)
-class _Run:
-    """Everything that changes while one network is trained: what a checkpoint holds."""
-
-    data: Dataset
-    active: Tensor
-    """``(N,)`` bool: the rows not removed."""
-    hooks: Sequence[Hook]
-    model: Classifier
-    optimiser: torch.optim.SGD
-    order: torch.Generator
-    draws: torch.Generator
-    removals: list[Removal] = field(default_factory=list)
-    progress: Progress | None = None
-
-    @staticmethod
-    def begun(learner: SGD, data: Dataset, seed: Seed, hooks: Sequence[Hook]) -> _Run:
-        """Before the first epoch."""
-        model = learner.build(data.space, seed.child("weights")).to(data.device)
-        if learner.channels_last and len(data.space.shape) == 3:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = torch.optim.SGD(
-            model.parameters(),
-            lr=learner.lr,
-            momentum=learner.momentum,
-            weight_decay=learner.weight_decay,
-            nesterov=learner.nesterov and learner.momentum > 0,
-        )
-        return _Run(
-            data=data,
-            active=torch.ones(len(data), dtype=torch.bool, device=data.device),
-            hooks=hooks,
-            model=model,
-            optimiser=optimiser,
-            order=seed.child("order").generator(),
-            draws=seed.child("augmentation").generator(data.device),
-        )
-
-    @property
-    def epoch(self) -> int:
-        """Epochs done."""
-        return self.progress.epoch if self.progress else 0
-
-    def remaining(self) -> Dataset:
-        """The rows still trained on."""
-        return self.data if bool(self.active.all()) else self.data.at(self.active)
-
-    def drop(self) -> None:
-        """Take out what the hooks say."""
-        for hook in self.hooks:
-            removal = hook.drop(self.data, self.active, self.progress)
-            if removal is not None and len(removal.ids):
-                self.active = self.active & ~torch.isin(self.data.ids, removal.ids.to(self.data.device))
-                self.removals.append(removal)
-        left = int(self.active.sum())
-        if left < 2:
-            raise DataError(f"training needs at least 2 rows, but there are {left}" + (" left" if self.hooks else ""))
-
-    def reached(self, *, epoch: int, epochs: int, loss: float, accuracy: float) -> Progress:
-        """Note and return where the training stands."""
-        self.progress = Progress(
-            epoch=epoch,
-            epochs=epochs,
-            model=self.model,
-            loss=loss,
-            accuracy=accuracy,
-            removals=tuple(self.removals),
-            facts={name: value for hook in self.hooks for name, value in hook.facts().items()},
-            state=self.state,
-        )
-        return self.progress
-
-    def state(self) -> Checkpoint:
-        """Where the training stands, as copies: it goes on."""
-        assert self.progress is not None  # handed out with the progress
-        momenta = {
-            f"momentum/{k}": self.optimiser.state[each]["momentum_buffer"].clone()
-            for k, each in enumerate(self.optimiser.param_groups[0]["params"])
-            if self.optimiser.state[each].get("momentum_buffer") is not None
-        }
-        facts = {name: getattr(self.progress, name) for name in _COUNTS}
-        own = Checkpoint(
-            tensors={**momenta, "order": generator_state(self.order), "draws": generator_state(self.draws)}, facts=facts
-        )
-        hooks = {f"hook-{k}": hook.state() for k, hook in enumerate(self.hooks)}
-        model = Checkpoint(tensors={name: value.clone() for name, value in self.model.state_dict().items()})
-        return own.joined(model=model, removals=removals_state(self.removals), **hooks)
-
-    def restore(self, state: Checkpoint) -> None:
-        """Go on from a state. Raises :class:`FormatError` where it does not fit."""
-        try:
-            self._restore(state)
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise FormatError(
-                f"the state to resume from is not that of this training ({type(error).__name__}: {error}); "
-                "train from the start, or with the settings, data and defenses it was written with"
-            ) from error
-
-    def _restore(self, state: Checkpoint) -> None:
-        with torch.no_grad():  # load_state_dict keeps each parameter's memory format
-            self.model.load_state_dict(dict(state.under("model").tensors))
-        for k, each in enumerate(self.optimiser.param_groups[0]["params"]):
-            if f"momentum/{k}" in state.tensors:
-                buffer = torch.empty_like(each).copy_(state.tensors[f"momentum/{k}"])
-                self.optimiser.state[each]["momentum_buffer"] = buffer
-        self.order.set_state(state.tensors["order"].cpu())
-        self.draws.set_state(state.tensors["draws"].cpu())
-        for k, hook in enumerate(self.hooks):
-            hook.restore(state.under(f"hook-{k}"))
-        self.removals = list(removals_of(state.under("removals")))
-        for removal in self.removals:
-            self.active = self.active & ~torch.isin(self.data.ids, removal.ids.to(self.data.device))
-        self.reached(**{name: state.facts[name] for name in _COUNTS})
+@contextmanager
+def _training(trained: Sequence[torch.nn.Parameter], model: Classifier) -> Iterator[None]:
+    """Inside the block only ``trained`` ask for gradients; after it, all parameters do."""
+    chosen = {id(each) for each in trained}
+    for each in model.parameters():
+        each.requires_grad_(id(each) in chosen)
+    try:
+        yield
+    finally:
+        model.requires_grad_(True)
 
 
-def _batches(count: int, size: int, run: _Run) -> Sequence[Tensor]:
+def _batches(count: int, size: int, run: Run) -> Sequence[Tensor]:
     """Row numbers in batches; a last row on its own joins the batch before, as batch norm needs two."""
     device = run.data.device
     for hook in run.hooks:
@@ -272,7 +202,7 @@ def _batches(count: int, size: int, run: _Run) -> Sequence[Tensor]:
     return parts
 
 
-def _hooked_backward(batch: Batch, run: _Run) -> Tensor | None:
+def _hooked_backward(batch: Batch, run: Run) -> Tensor | None:
     """The loss of the hook that fills the gradients itself, or None. Raises :class:`ConfigError` for a second one."""
     for k, hook in enumerate(run.hooks):
         loss = hook.backward(run.model, batch, run.draws)
