@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -61,6 +62,8 @@ class Manifest(_Strict):
     trace: dict[str, list[float | Literal["nan", "inf", "-inf"]]]
     poison_sha256: str
     """SHA-256 (hex) of ``poison.safetensors``."""
+    manifest_sha256: str
+    """SHA-256 (hex) of this manifest as it is written without this line."""
 
 
 class _Head(BaseModel):
@@ -72,7 +75,11 @@ class _Head(BaseModel):
 
 
 def as_text(manifest: Mapping[str, Any]) -> bytes:
-    """The manifest as UTF-8 JSON: keys sorted, one top-level key a line."""
+    """The manifest as UTF-8 JSON with its own hash: keys sorted, one top-level key a line."""
+    return _text({**manifest, "manifest_sha256": hashlib.sha256(_text(manifest)).hexdigest()})
+
+
+def _text(manifest: Mapping[str, Any]) -> bytes:
     dumps = partial(json.dumps, sort_keys=True, allow_nan=False, ensure_ascii=False)
     lines = (f"{dumps(key)}: {dumps(json_safe(manifest[key]))}" for key in sorted(manifest))
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8", "replace")
@@ -96,11 +103,16 @@ def parsed(path: Path, text: bytes) -> Manifest:
                 f"'{path}' is of version {head.version}, but this release reads up to version {VERSION}; "
                 "upgrade mithridate"
             )
-        return Manifest.model_validate_json(text)
+        found = Manifest.model_validate_json(text)
     except ValidationError as error:
         raise FormatError(
             f"'{path}' is damaged or no manifest of a poison set ({first_fault(error)}); copy the whole folder again"
         ) from error
+    content = json.loads(text)
+    said = content.pop("manifest_sha256")
+    if hashlib.sha256(_text(content)).hexdigest() != said:
+        raise FormatError(f"'{path}' is damaged: its content is not what was written; copy the whole folder again")
+    return found
 
 
 def first_fault(error: ValidationError) -> str:
