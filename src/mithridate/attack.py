@@ -29,6 +29,10 @@ class Attack(ABC):
     """Whether it replaces rows, appends them, or both."""
     needs_surrogate: ClassVar[bool] = True
     """Whether it trains networks of its own."""
+    heeds_wanted: ClassVar[bool] = True
+    """Whether the class wanted decides how rows are changed; else it only decides which rows are."""
+    in_feature_space: ClassVar[bool] = False
+    """Whether it places poison in its surrogates' feature space, so that the report draws where it lies there."""
 
     @abstractmethod
     def craft(

@@ -27,7 +27,11 @@ from mithridate.threat import Perturbation
 
 KINDS: Mapping[type, Mapping[str, str]] = MappingProxyType(
     {
-        Attack: {"gradient-matching": "mithridate.attacks.gradient_matching:GradientMatching"},
+        Attack: {
+            "gradient-matching": "mithridate.attacks.gradient_matching:GradientMatching",
+            "convex-polytope": "mithridate.attacks.convex_polytope:ConvexPolytope",
+            "bullseye-polytope": "mithridate.attacks.bullseye_polytope:BullseyePolytope",
+        },
         Defense: {
             "epic": "mithridate.defenses.epic:EPIC",
             "spectral-signatures": "mithridate.defenses.spectral_signatures:SpectralSignatures",

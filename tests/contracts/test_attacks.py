@@ -18,7 +18,11 @@ from mithridate.testing import ATTACK_CHECKS, bench_of, check_attack, toy_bench
 from mithridate.trial import noise_control
 from mithridate.watch import silent
 
-QUICK = {"gradient-matching": {"steps": 30, "restarts": 1}}
+QUICK = {
+    "gradient-matching": {"steps": 30, "restarts": 1},
+    "convex-polytope": {"steps": 60},
+    "bullseye-polytope": {"steps": 60},
+}
 """Settings with which an attack is done in a tenth of a second; its defaults where it is not here."""
 
 

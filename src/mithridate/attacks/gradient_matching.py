@@ -40,6 +40,7 @@ from mithridate.model import Classifier
 from mithridate.ops.criteria import CRITERIA, head_gradient_norms
 from mithridate.ops.gradients import Backend, matched, parameter_gradient, trusted_backend
 from mithridate.ops.matching import OBJECTIVES, Loss, cosine
+from mithridate.ops.units import channel_units
 from mithridate.poison import Poison, no_poison
 from mithridate.seeding import Seed
 from mithridate.threat import ThreatModel
@@ -208,7 +209,7 @@ class _Brewing:
         self.attack, self.data, self.threat, self.rows, self.seed = attack, data, threat, rows, seed
         self.aims, self.learners = aims, learners
         self.clean = rows.all_inputs()
-        self.unit = _channel_units(rows.space, self.clean)
+        self.unit = channel_units(rows.space, self.clean)
         self.draws = seed.child("augmentation").generator(data.device)
 
     def run(self, surrogates: list[_Surrogate], *, restart: int, watch: Watch) -> tuple[Poison, list[_Surrogate]]:
@@ -346,12 +347,6 @@ def _optimiser(kind: str, change: torch.nn.Parameter, step_size: float) -> torch
 def _decays(steps: int) -> list[int]:
     """Steps after which the step size falls: 93, 156 and 218 of 250, as the released code."""
     return [int(steps // divisor) for divisor in (2.667, 1.6, 1.142) if steps >= divisor]  # none before the first step
-
-
-def _channel_units(space: Space, inputs: Tensor) -> Tensor:
-    """The standard deviation of each channel, shaped to multiply ``inputs``: one normalised pixel in natural units."""
-    std = torch.tensor(space.std or (1.0,) * space.shape[0], device=inputs.device, dtype=inputs.dtype)
-    return std.reshape(1, -1, *[1] * (len(space.shape) - 1))
 
 
 def _stops(stagger: str, count: int) -> list[float | None]:
