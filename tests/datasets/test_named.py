@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mithridate.config import parse
-from mithridate.datasets import named
+from mithridate.datasets import named, wellknown
 from mithridate.datasets.named import CIFAR10, MNIST, FashionMNIST
 from mithridate.errors import DataError, MissingExtraError
 from mithridate.settings import plain
@@ -18,10 +18,10 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.delenv("MITHRIDATE_DATA", raising=False)
     monkeypatch.setenv("MITHRIDATE_CACHE", str(tmp_path))
 
-    def absent(repository, *, part):
+    def absent(repository, *, part, label):
         raise MissingExtraError(f"reading '{repository}'", "datasets")
 
-    monkeypatch.setattr(named, "hub_rows", absent)
+    monkeypatch.setattr(wellknown, "hub_rows", absent)
     return tmp_path
 
 
@@ -81,10 +81,10 @@ def test_a_full_file_with_too_few_rows_is_refused(cache):
 
 
 def test_a_failing_hub_is_told_of(cache, monkeypatch):
-    def failing(repository, *, part):
+    def failing(repository, *, part, label):
         raise DataError(f"'{repository}' could not be reached")
 
-    monkeypatch.setattr(named, "hub_rows", failing)
+    monkeypatch.setattr(wellknown, "hub_rows", failing)
     with pytest.raises(
         DataError, match=r"the train set of MNIST was not found in .*'ylecun/mnist' could not be reached"
     ):

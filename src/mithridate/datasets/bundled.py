@@ -26,6 +26,9 @@ class Bundled(Source):
     """Which of the bundled sets."""
     classes: Classes = ()
     """Classes to keep, by name or number, renumbered in this order; empty keeps all."""
+    per_class: str = ""
+    """Which of each class's training rows to keep, by their order, as ``first:end`` (``0:300``, or ``300:350``);
+    empty keeps all."""
     train_rows: int | None = None
     """How many of the first training rows of these classes to keep; None keeps all."""
     test_rows: int | None = None
@@ -33,7 +36,7 @@ class Bundled(Source):
 
     def __post_init__(self) -> None:
         """Refuse settings that leave nothing."""
-        check_cut(self.classes, self.train_rows, self.test_rows)
+        check_cut(self.classes, self.train_rows, self.test_rows, self.per_class)
 
     def load(self) -> Split:
         """Read the bundle: ``(N, 3, 32, 32)`` uint8. Raises :class:`DataError` for classes and rows it lacks."""
@@ -43,4 +46,11 @@ class Bundled(Source):
                 parquet_rows([stack.enter_context(as_file(folder / f"{self.set}-{part}.parquet"))])
                 for part in ("train", "test")
             )
-            return split(train, test, classes=self.classes, train_rows=self.train_rows, test_rows=self.test_rows)
+            return split(
+                train,
+                test,
+                classes=self.classes,
+                per_class=self.per_class,
+                train_rows=self.train_rows,
+                test_rows=self.test_rows,
+            )

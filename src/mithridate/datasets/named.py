@@ -1,18 +1,12 @@
-"""Well-known image sets by name, from a folder of the user's or from the Hugging Face hub."""
+"""Well-known image sets by name: what each is, and how it is cut."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-import numpy as np
-
-from mithridate.datasets.hubtable import hub_rows
-from mithridate.datasets.imagetable import parquet_rows
-from mithridate.datasets.rows import Classes, Rows, check_cut, chosen, split
-from mithridate.errors import DataError, MissingExtraError
+from mithridate.datasets.rows import Classes, check_cut
+from mithridate.datasets.wellknown import Known, check_normalisation, load
 from mithridate.source import Source, Split
 
 
@@ -31,18 +25,80 @@ class CIFAR10(Source):
 
     classes: Classes = ()
     """Classes to keep, by name or number, renumbered in this order; empty keeps all."""
+    per_class: str = ""
+    """Which of each class's training rows to keep, by their order, as ``first:end`` (``0:4800``, or ``4800:4850``);
+    empty keeps all."""
     train_rows: int | None = None
     """How many of the first training rows of these classes to keep; None keeps all."""
     test_rows: int | None = None
     """How many of the first test rows of these classes to keep; None keeps all."""
+    mean: tuple[float, ...] = ()
+    """What networks normalise with, one number a channel; empty: computed from the training rows."""
+    std: tuple[float, ...] = ()
+    """Standard deviations that networks normalise with, likewise. Poisoning benchmark: .2023, .1994, .2010, with the
+    mean .4914, .4822, .4465."""
 
     def __post_init__(self) -> None:
-        """Refuse settings that leave nothing."""
-        check_cut(self.classes, self.train_rows, self.test_rows)
+        """Refuse settings that leave nothing, and statistics that no colour image has."""
+        check_cut(self.classes, self.train_rows, self.test_rows, self.per_class)
+        check_normalisation(3, self.mean, self.std)
 
     def load(self) -> Split:
         """``(N, 3, 32, 32)`` uint8. Raises :class:`DataError` saying where to put the data if they are nowhere."""
-        return _load(_CIFAR10, self.classes, self.train_rows, self.test_rows)
+        return load(
+            _CIFAR10,
+            classes=self.classes,
+            per_class=self.per_class,
+            train_rows=self.train_rows,
+            test_rows=self.test_rows,
+            mean=self.mean,
+            std=self.std,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CIFAR100(Source):
+    """CIFAR-100: 50,000 + 10,000 colour images 32 x 32, in 100 classes or 20 groups of five, looked for as CIFAR-10 is.
+
+    In ``cifar100/``, or on the hub as ``uoft-cs/cifar100``. Ids are row numbers of the files; a copy that is sorted by
+    class has only some classes among its first rows: cut it with ``per_class``. Source: A. Krizhevsky, *Learning
+    Multiple Layers of Features from Tiny Images*, 2009, https://www.cs.toronto.edu/~kriz/cifar.html.
+    """
+
+    name: ClassVar[str] = "cifar100"
+
+    labels: Literal["fine", "coarse"] = "fine"
+    """Which labels to take: those of the 100 classes, or of the 20 groups."""
+    classes: Classes = ()
+    """Classes to keep, by name or number, renumbered in this order; empty keeps all."""
+    per_class: str = ""
+    """Which of each class's training rows to keep, by their order, as ``first:end`` (``0:4800``, or ``4800:4850``);
+    empty keeps all."""
+    train_rows: int | None = None
+    """How many of the first training rows of these classes to keep; None keeps all."""
+    test_rows: int | None = None
+    """How many of the first test rows of these classes to keep; None keeps all."""
+    mean: tuple[float, ...] = ()
+    """What networks normalise with, one number a channel; empty: computed from the training rows."""
+    std: tuple[float, ...] = ()
+    """Standard deviations that networks normalise with, likewise."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that leave nothing, and statistics that no colour image has."""
+        check_cut(self.classes, self.train_rows, self.test_rows, self.per_class)
+        check_normalisation(3, self.mean, self.std)
+
+    def load(self) -> Split:
+        """``(N, 3, 32, 32)`` uint8. Raises :class:`DataError` saying where to put the data if they are nowhere."""
+        return load(
+            _CIFAR100_FINE if self.labels == "fine" else _CIFAR100_COARSE,
+            classes=self.classes,
+            per_class=self.per_class,
+            train_rows=self.train_rows,
+            test_rows=self.test_rows,
+            mean=self.mean,
+            std=self.std,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +113,9 @@ class MNIST(Source):
 
     classes: Classes = ()
     """Classes to keep, by name or number, renumbered in this order; empty keeps all."""
+    per_class: str = ""
+    """Which of each class's training rows to keep, by their order, as ``first:end`` (``0:4800``, or ``4800:4850``);
+    empty keeps all."""
     train_rows: int | None = None
     """How many of the first training rows of these classes to keep; None keeps all."""
     test_rows: int | None = None
@@ -64,11 +123,17 @@ class MNIST(Source):
 
     def __post_init__(self) -> None:
         """Refuse settings that leave nothing."""
-        check_cut(self.classes, self.train_rows, self.test_rows)
+        check_cut(self.classes, self.train_rows, self.test_rows, self.per_class)
 
     def load(self) -> Split:
         """``(N, 1, 28, 28)`` uint8. Raises :class:`DataError` saying where to put the data if they are nowhere."""
-        return _load(_MNIST, self.classes, self.train_rows, self.test_rows)
+        return load(
+            _MNIST,
+            classes=self.classes,
+            per_class=self.per_class,
+            train_rows=self.train_rows,
+            test_rows=self.test_rows,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +148,9 @@ class FashionMNIST(Source):
 
     classes: Classes = ()
     """Classes to keep, by name or number, renumbered in this order; empty keeps all."""
+    per_class: str = ""
+    """Which of each class's training rows to keep, by their order, as ``first:end`` (``0:4800``, or ``4800:4850``);
+    empty keeps all."""
     train_rows: int | None = None
     """How many of the first training rows of these classes to keep; None keeps all."""
     test_rows: int | None = None
@@ -90,30 +158,20 @@ class FashionMNIST(Source):
 
     def __post_init__(self) -> None:
         """Refuse settings that leave nothing."""
-        check_cut(self.classes, self.train_rows, self.test_rows)
+        check_cut(self.classes, self.train_rows, self.test_rows, self.per_class)
 
     def load(self) -> Split:
         """``(N, 1, 28, 28)`` uint8. Raises :class:`DataError` saying where to put the data if they are nowhere."""
-        return _load(_FASHION_MNIST, self.classes, self.train_rows, self.test_rows)
+        return load(
+            _FASHION_MNIST,
+            classes=self.classes,
+            per_class=self.per_class,
+            train_rows=self.train_rows,
+            test_rows=self.test_rows,
+        )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Known:
-    title: str
-    folder: str
-    repository: str
-    train: int
-    """Rows of the full training set."""
-    test: int
-    """Rows of the full test set."""
-    classes: tuple[str, ...]
-
-    def rows(self, part: str) -> int:
-        """Rows of the full ``train`` or ``test`` set."""
-        return self.train if part == "train" else self.test
-
-
-_CIFAR10 = _Known(
+_CIFAR10 = Known(
     title="CIFAR-10",
     folder="cifar10",
     repository="uoft-cs/cifar10",
@@ -121,7 +179,36 @@ _CIFAR10 = _Known(
     test=10_000,
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 )
-_MNIST = _Known(
+_FINE = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
+man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
+pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
+tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+_COARSE = """
+aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices
+household_furniture insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes
+large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles small_mammals trees
+vehicles_1 vehicles_2
+"""
+_CIFAR100_FINE = Known(
+    title="CIFAR-100",
+    folder="cifar100",
+    repository="uoft-cs/cifar100",
+    train=50_000,
+    test=10_000,
+    classes=tuple(_FINE.split()),
+    label="fine_label",
+)
+_CIFAR100_COARSE = replace(
+    _CIFAR100_FINE,
+    classes=tuple(_COARSE.split()),
+    label="coarse_label",
+)
+_MNIST = Known(
     title="MNIST",
     folder="mnist",
     repository="ylecun/mnist",
@@ -129,7 +216,7 @@ _MNIST = _Known(
     test=10_000,
     classes=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
 )
-_FASHION_MNIST = _Known(
+_FASHION_MNIST = Known(
     title="Fashion-MNIST",
     folder="fashion_mnist",
     repository="zalando-datasets/fashion_mnist",
@@ -140,53 +227,3 @@ _FASHION_MNIST = _Known(
         *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
 )
-
-
-def _load(known: _Known, classes: Classes, train_rows: int | None, test_rows: int | None) -> Split:
-    kept = chosen(classes, known.classes, len(known.classes))
-    train, test = _found(known, "train", kept, train_rows), _found(known, "test", kept, test_rows)
-    return split(train, test, classes=classes, train_rows=train_rows, test_rows=test_rows)
-
-
-def _found(known: _Known, part: str, kept: tuple[int, ...], limit: int | None) -> Rows:
-    """The rows of ``part``: the full files, else the first rows if they are enough, else the hub's."""
-    folders = [folder / known.folder for folder in _folders()]
-    full = next((files for folder in folders if (files := sorted(folder.glob(f"{part}-*.parquet")))), None)
-    if full is not None:
-        return _checked(parquet_rows(full), known, part)
-    mini = next((file for folder in folders if (file := folder / f"mini-{part}.parquet").is_file()), None)
-    if mini is not None and limit is not None:
-        rows = replace(parquet_rows([mini]), classes=known.classes)
-        if np.isin(rows.labels, kept).sum() >= limit:
-            return rows
-    try:
-        return _checked(hub_rows(known.repository, part=part), known, part)
-    except MissingExtraError:
-        advice = "install the extra that fetches it:  pip install 'mithridate[datasets]'"
-        raise DataError(_nowhere(known, part, folders, mini, advice)) from None
-    except DataError as error:
-        raise DataError(_nowhere(known, part, folders, mini, f"mend this: {error}")) from error
-
-
-def _folders() -> list[Path]:
-    """Where to look, in order: the user's data, then the cache."""
-    data, cache = os.environ.get("MITHRIDATE_DATA"), os.environ.get("MITHRIDATE_CACHE")
-    return [Path(each).expanduser() for each in (data, cache or "~/.cache/mithridate") if each]
-
-
-def _checked(rows: Rows, known: _Known, part: str) -> Rows:
-    expected = known.rows(part)
-    if len(rows.labels) != expected:
-        raise DataError(
-            f"{rows.place} holds {len(rows.labels)} rows, but the {part} set of {known.title} has {expected}"
-        )
-    return replace(rows, classes=known.classes)
-
-
-def _nowhere(known: _Known, part: str, folders: list[Path], mini: Path | None, advice: str) -> str:
-    places = " or ".join(map(str, folders))
-    first = f" (only the first rows are there, in {mini}: ask for fewer with {part}_rows)" if mini else ""
-    return (
-        f"the {part} set of {known.title} was not found in {places}{first}; put {part}-00000-of-00001.parquet of the "
-        f"hub's '{known.repository}' there, or name the folder above such a one in MITHRIDATE_DATA, or {advice}"
-    )

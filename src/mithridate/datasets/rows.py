@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,7 +52,7 @@ def numbered(
     return Rows(place=place, labels=labels, ids=np.arange(len(labels)), inputs=inputs, classes=classes)
 
 
-def check_cut(classes: Classes, train_rows: int | None, test_rows: int | None) -> None:
+def check_cut(classes: Classes, train_rows: int | None, test_rows: int | None, per_class: str = "") -> None:
     """Raise :class:`ConfigError` for settings that would cut any data to nothing."""
     for setting, rows in (("train_rows", train_rows), ("test_rows", test_rows)):
         if rows is not None and rows < 1:
@@ -60,6 +61,25 @@ def check_cut(classes: Classes, train_rows: int | None, test_rows: int | None) -
         raise ConfigError(f"classes must name at least 2 classes (or none, for all), but it names only {classes[0]!r}")
     if len(set(classes)) != len(classes):
         raise ConfigError(f"classes must be different, but they are {', '.join(map(repr, classes))}")
+    class_range(per_class)
+
+
+def class_range(per_class: str) -> tuple[int, int | None]:
+    """First row of each class that ``first:end`` keeps, and the one behind its last; ``(0, None)`` where it is empty.
+
+    Raises :class:`ConfigError` for other forms, and for ranges that hold nothing.
+    """
+    if not per_class:
+        return 0, None
+    matched = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", per_class)
+    if matched is None:
+        raise ConfigError(
+            f"per_class must be first:end, two whole numbers (0:4800; empty for all rows), but it is '{per_class}'"
+        )
+    first, end = int(matched[1]), int(matched[2])
+    if end <= first:
+        raise ConfigError(f"per_class must end behind its first row (0:4800 keeps 4800), but it is '{per_class}'")
+    return first, end
 
 
 def split(
@@ -69,20 +89,25 @@ def split(
     classes: Classes = (),
     train_rows: int | None = None,
     test_rows: int | None = None,
+    per_class: str = "",
     bounds: tuple[float, float] = (0.0, 1.0),
     levels: int = 256,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
 ) -> Split:
     """Both parts, read: first cut to ``classes`` (renumbered in that order), then to their first rows.
 
-    ``levels`` is for uint8 inputs; floats have none. Mean and standard deviation are those of the training rows that
-    are left. Raises :class:`DataError` beginning with the place that is at fault.
+    Between the two, ``per_class`` (``first:end``) cuts each class of the training part. ``levels`` is for uint8 inputs;
+    floats have none. ``mean`` and ``std`` are what networks normalise with; where they are empty, those of the training
+    rows that are left. Raises :class:`DataError` beginning with the place that is at fault.
     """
     names = class_names(train, test)
     count = len(names) or _highest_label(train, test) + 1
     for part in (train, test):
         _check_labels(part, count)
     kept = chosen(classes, names, count)
-    train, test = cut(train, kept, train_rows, "train_rows"), cut(test, kept, test_rows, "test_rows")
+    train = cut(train, kept, train_rows, "train_rows", per_class=per_class)
+    test = cut(test, kept, test_rows, "test_rows")
     if len(np.unique(train.labels)) < 2:
         raise DataError(f"{train.place}: all {len(train.labels)} training rows are of one class; 2 are needed")
     inputs, test_inputs = _alike(train, test, levels)
@@ -95,7 +120,9 @@ def split(
         classes=tuple(names[label] for label in kept) if names else tuple(map(str, kept)) if classes else (),
     )
     trained = _dataset(train, stored, space)
-    mean, std = channel_statistics(stored, space)
+    if not (mean and std):
+        found = channel_statistics(stored, space)
+        mean, std = mean or found[0], std or found[1]
     space = replace(space, mean=mean, std=std)
     return Split(train=replace(trained, space=space), test=_dataset(test, torch.from_numpy(test_inputs), space))
 
@@ -121,9 +148,13 @@ def chosen(classes: Classes, names: tuple[str, ...], count: int) -> tuple[int, .
     return labels or tuple(range(count))
 
 
-def cut(part: Rows, kept: tuple[int, ...], limit: int | None, setting: str) -> Rows:
-    """The first ``limit`` rows of the classes ``kept``, relabelled by their place in ``kept``; ids stay."""
-    positions = np.flatnonzero(np.isin(part.labels, kept))
+def cut(part: Rows, kept: tuple[int, ...], limit: int | None, setting: str, *, per_class: str = "") -> Rows:
+    """The first ``limit`` rows of the classes ``kept``, relabelled by their place in ``kept``; ids and order stay.
+
+    With ``per_class`` (``first:end``) they are taken from those rows of each class alone. Raises :class:`DataError`
+    naming the setting, or the class, that asks for more rows than there are.
+    """
+    positions = np.sort(np.concatenate([_of_class(part, label, per_class) for label in kept]))
     if limit is not None and len(positions) < limit:
         raise DataError(
             f"{part.place}: {setting} asks for {limit} rows, but it holds {len(positions)} of these classes"
@@ -134,6 +165,18 @@ def cut(part: Rows, kept: tuple[int, ...], limit: int | None, setting: str) -> R
     numbers = np.full(max(kept) + 1, -1)
     numbers[list(kept)] = np.arange(len(kept))
     return replace(part, labels=numbers[part.labels])
+
+
+def _of_class(part: Rows, label: int, per_class: str) -> Integers:
+    """Positions of the rows of one class that ``per_class`` keeps, ascending."""
+    positions = np.flatnonzero(part.labels == label)
+    first, end = class_range(per_class)
+    if end is not None and len(positions) < end:
+        name = part.classes[label] if part.classes else label
+        raise DataError(
+            f"{part.place}: per_class asks for rows {per_class} of each class, but class '{name}' has {len(positions)}"
+        )
+    return positions[first:end]
 
 
 def held_out(labels: Integers, fraction: float, seed: Seed) -> tuple[Integers, Integers]:
