@@ -5,7 +5,7 @@ https://arxiv.org/abs/2009.02276. Table 2 uses width 64 ("ConvNet64"); the plain
 
 Differences from the paper:
 1. The flattened size follows the image, so 28 x 28 works too (the paper's is 3 x 3, from 32 x 32).
-2. Batch normalisation can be switched on; the paper has none.
+2. Batch normalisation and dropout can be switched on; the paper has neither.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import nn
 from mithridate.dataset import Space
 from mithridate.errors import ConfigError, ModelError
 from mithridate.model import Architecture, Stack, image_shape
+from mithridate.models.parts import check_dropout, dropout
 
 _SMALLEST = 9  # pixels; two max pools of 3 leave one
 
@@ -36,11 +37,14 @@ class ConvNet(Architecture):
     """Channels of the first convolution (the paper's table 2: 64)."""
     batch_norm: bool = False
     """Whether each convolution is followed by batch normalisation instead of a bias (the paper: no)."""
+    dropout: float = 0.0
+    """Chance that a value is dropped after each ReLU, while training."""
 
     def __post_init__(self) -> None:
-        """Refuse a network without channels."""
+        """Refuse a network without channels, and dropout of everything."""
         if self.width < 1:
             raise ConfigError(f"width must be at least 1, but it is {self.width}")
+        check_dropout(self.dropout)
 
     def build(self, space: Space) -> Stack:
         """A freshly initialised ConvNet for images of at least 9 x 9. Raises :class:`ModelError` for other inputs."""
@@ -66,4 +70,4 @@ class ConvNet(Architecture):
     def _block(self, before: int, after: int) -> list[nn.Module]:
         convolution = nn.Conv2d(before, after, 3, padding=1, bias=not self.batch_norm)
         norm = [nn.BatchNorm2d(after)] if self.batch_norm else []
-        return [convolution, *norm, nn.ReLU()]
+        return [convolution, *norm, nn.Sequential(nn.ReLU(), dropout(self.dropout))]

@@ -7,6 +7,7 @@ Differences from the paper's ResNet-18:
 1. The stem is a 3 x 3 convolution of stride 1 without max pool, since images are about 32 x 32.
 2. The stem takes as many channels as the images have.
 3. The last normalisation of a block starts at 1, as all others (not at 0).
+4. There may be dropout between the two convolutions of each block (Convex Polytope's, https://arxiv.org/abs/1905.05897).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from mithridate.dataset import Space
 from mithridate.errors import ConfigError
 from mithridate.model import Architecture, Stack, image_shape
+from mithridate.models.parts import check_dropout, dropout, projection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +32,14 @@ class ResNet18(Architecture):
 
     width: int = 64
     """Channels of the first stage (the paper's: 64, 11.17 million parameters for CIFAR-10; 16 has 0.70 million)."""
+    dropout: float = 0.0
+    """Chance that a value is dropped inside each block, while training (Convex Polytope: 0.2, 0.25 and 0.3)."""
 
     def __post_init__(self) -> None:
-        """Refuse a network without channels."""
+        """Refuse a network without channels, and dropout of everything."""
         if self.width < 1:
             raise ConfigError(f"width must be at least 1, but it is {self.width}")
+        check_dropout(self.dropout)
 
     def build(self, space: Space) -> Stack:
         """A freshly initialised ResNet-18; features ``(N, 8 * width)``. Raises :class:`ModelError` without images."""
@@ -43,7 +48,10 @@ class ResNet18(Architecture):
         layers: list[nn.Module] = [nn.Conv2d(channels, w, 3, padding=1, bias=False), nn.BatchNorm2d(w), nn.ReLU()]
         for before, after in pairwise((w, w, 2 * w, 4 * w, 8 * w)):
             stride = 1 if before == after else 2
-            layers += [BasicBlock(before, after, stride=stride), BasicBlock(after, after, stride=1)]
+            layers += [
+                BasicBlock(before, after, stride=stride, p=self.dropout),
+                BasicBlock(after, after, stride=1, p=self.dropout),
+            ]
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         body = nn.Sequential(*layers)
         _initialise(body)
@@ -53,26 +61,22 @@ class ResNet18(Architecture):
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions around a shortcut: ``relu(x + F(x))``, ``(N, before, H, W)`` to ``(N, after, H', W')``."""
 
-    def __init__(self, before: int, after: int, *, stride: int) -> None:
+    def __init__(self, before: int, after: int, *, stride: int, p: float = 0.0) -> None:
         super().__init__()
         self.residual = nn.Sequential(
             nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(after),
-            nn.ReLU(),
+            nn.Sequential(nn.ReLU(), dropout(p)),
             nn.Conv2d(after, after, 3, padding=1, bias=False),
             nn.BatchNorm2d(after),
         )
-        self.shortcut = nn.Identity() if stride == 1 and before == after else _projection(before, after, stride=stride)
+        self.shortcut = nn.Identity() if stride == 1 and before == after else projection(before, after, stride=stride)
         self.relu = nn.ReLU()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The block's output, ``(N, after, H / stride, W / stride)``."""
         outputs: Tensor = self.relu(self.residual(inputs) + self.shortcut(inputs))
         return outputs
-
-
-def _projection(before: int, after: int, *, stride: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(before, after, 1, stride=stride, bias=False), nn.BatchNorm2d(after))
 
 
 def _initialise(body: nn.Module) -> None:

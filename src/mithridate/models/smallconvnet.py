@@ -14,6 +14,7 @@ from torch import nn
 from mithridate.dataset import Space
 from mithridate.errors import ConfigError, ModelError
 from mithridate.model import Architecture, Stack, image_shape
+from mithridate.models.parts import check_dropout, dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +30,18 @@ class SmallConvNet(Architecture):
     """Channels of each block, from the input to the features."""
     pools: tuple[int, ...] = (1, 2)
     """After which blocks, counted from 1, the image is halved by a 2 x 2 max pool; ``(1, 2, 3)`` is the cheapest."""
+    dropout: float = 0.0
+    """Chance that a value is dropped after each ReLU, while training."""
 
     def __post_init__(self) -> None:
-        """Refuse blocks without channels and pools after blocks that are not there."""
+        """Refuse blocks without channels, pools after blocks that are not there, and dropout of everything."""
         if not self.widths or min(self.widths) < 1:
             raise ConfigError(f"widths must name one or more blocks of at least 1 channel, but it is {self.widths}")
         if len(set(self.pools)) < len(self.pools) or not set(self.pools) <= set(range(1, len(self.widths) + 1)):
             raise ConfigError(
                 f"pools must name each block at most once, from 1 to {len(self.widths)}, but it is {self.pools}"
             )
+        check_dropout(self.dropout)
 
     def build(self, space: Space) -> Stack:
         """A freshly initialised network. Raises :class:`ModelError` where the pools leave nothing of the image."""
@@ -50,7 +54,8 @@ class SmallConvNet(Architecture):
             )
         layers: list[nn.Module] = []
         for block, after in enumerate(self.widths, start=1):
-            layers += [nn.Conv2d(channels, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            rectified = nn.Sequential(nn.ReLU(), dropout(self.dropout))
+            layers += [nn.Conv2d(channels, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), rectified]
             if block in self.pools:
                 layers.append(nn.MaxPool2d(2))
             channels = after

@@ -5,7 +5,8 @@ https://arxiv.org/abs/1409.1556, configuration A, in the form the poisoning benc
 
 Differences from the paper:
 1. Each convolution is followed by batch normalisation (and keeps its bias).
-2. One linear layer from 8w features replaces the three fully connected ones, and there is no dropout.
+2. One linear layer from 8w features replaces the three fully connected ones, and there is no dropout before it; there
+   may be some after each ReLU.
 3. Pools round up and a global average pool ends the body, so any image size works; at 32 x 32 both do nothing.
 """
 
@@ -19,6 +20,7 @@ from torch import nn
 from mithridate.dataset import Space
 from mithridate.errors import ConfigError
 from mithridate.model import Architecture, Stack, image_shape
+from mithridate.models.parts import check_dropout, dropout
 
 _STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))
 """Width of each convolution in units of the first; every stage ends with a pool (configuration A)."""
@@ -33,11 +35,14 @@ class VGG11(Architecture):
 
     width: int = 64
     """Channels of the first convolution; the last has eight times as many (the paper's: 64)."""
+    dropout: float = 0.0
+    """Chance that a value is dropped after each ReLU, while training."""
 
     def __post_init__(self) -> None:
-        """Refuse a network without channels."""
+        """Refuse a network without channels, and dropout of everything."""
         if self.width < 1:
             raise ConfigError(f"width must be at least 1, but it is {self.width}")
+        check_dropout(self.dropout)
 
     def build(self, space: Space) -> Stack:
         """A freshly initialised VGG-11; features ``(N, 8 * width)``. Raises :class:`ModelError` without images."""
@@ -46,7 +51,8 @@ class VGG11(Architecture):
         for stage in _STAGES:
             for factor in stage:
                 after = factor * self.width
-                layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+                rectified = nn.Sequential(nn.ReLU(), dropout(self.dropout))
+                layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), rectified]
                 before = after
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
