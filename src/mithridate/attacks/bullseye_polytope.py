@@ -10,7 +10,8 @@ Differences from the paper and its released code:
    default; ``"released"`` is the code's distance over length, which for a map ``(C, H, W)`` compares channels place by
    place. The two have the same minimum; their gradients differ in length, which Adam does not see, and in how networks
    and layers are weighed against each other.
-2. Where ``released`` divides by zero in the code (places at which the target's ReLU map is zero), a hair is added.
+2. Where ``released`` divides by zero in the code (places at which the target's ReLU map is zero), it divides by the
+   map's mean length over places; a hair instead of zero would make such places outweigh all others.
 3. The target's features are averaged over ``target_draws`` passes (1, as in the code; the code of its multi-target
    function announces an average over 20 but takes none).
 4. Surrogates and step size: as differences 4 and 5 of ``convex_polytope``.

@@ -41,14 +41,16 @@ def miss(found: Tensor, targets: Tensor, *, ratio: Ratio = "squared") -> Tensor:
     """How far ``found`` ``(T, *map)`` is from the targets, ``(T,)``, in the sense of ``ratio``.
 
     ``released`` takes a map ``(C, H, W)`` place by place: lengths run over channels, and the ratios are averaged over
-    places. Where the target's map is zero at a place the release divides by zero; here a hair is added.
+    places. Where the target's map is zero at a place the release divides by zero; here by the mean over places.
     """
     if ratio == "squared":
         far: Tensor = (found - targets).flatten(1).square().sum(1)
         return far / (2 * lengths(targets).square().clamp_min(_TINY))
-    distance = _norm(found - targets, dim=1)
-    length: Tensor = torch.linalg.vector_norm(targets, dim=1)
-    return (distance / length.clamp_min(_TINY if targets.ndim == 2 else 1e-3)).reshape(len(targets), -1).mean(1)
+    distance: Tensor = torch.linalg.vector_norm(found - targets, dim=1).reshape(len(targets), -1)  # (T, places)
+    length = torch.linalg.vector_norm(targets, dim=1).reshape(len(targets), -1)
+    length = torch.where(length > 0, length, length.mean(1, keepdim=True)).clamp_min(_TINY)
+    ratios: Tensor = distance / length
+    return ratios.mean(1)
 
 
 def collisions(points: Tensor, targets: Tensor) -> Tensor:
@@ -67,8 +69,3 @@ def lengths(targets: Tensor) -> Tensor:
     """Euclidean lengths ``(T,)`` of maps ``(T, *map)``."""
     found: Tensor = torch.linalg.vector_norm(targets.flatten(1), dim=1)
     return found
-
-
-def _norm(values: Tensor, *, dim: int) -> Tensor:
-    """Euclidean norm along ``dim`` with a gradient of zero, not NaN, where all values are zero."""
-    return values.square().sum(dim).clamp_min(_TINY**2).sqrt()
