@@ -21,7 +21,7 @@ from mithridate.errors import ConfigError
 from mithridate.goal import Aims, GoalSpec, Misclassify
 from mithridate.learner import Learner, trained
 from mithridate.model import Classifier
-from mithridate.ops.layers import PENULTIMATE, Recorder, mean_of, recording, rows_by_trial, stochastic
+from mithridate.ops.layers import PENULTIMATE, Recorder, crafting, dropouts, mean_of, recording, rows_by_trial
 from mithridate.ops.units import channel_units
 from mithridate.poison import Poison, no_poison
 from mithridate.seeding import Seed
@@ -100,21 +100,21 @@ class FeatureAttack(Attack):
         """Poison for several trials at once, with the same networks; not yet quantised, not yet checked.
 
         ``rows`` are the clean base rows of each trial (as many in each) and ``aims`` its targets (as many in each).
-        The networks' parameters stop asking for gradients, and their modes change. Raises :class:`ConfigError` where
-        trials differ in size.
+        The networks are left as they were. Raises :class:`ConfigError` where trials differ in size.
         """
         if len({len(each) for each in rows}) > 1 or len({len(each) for each in aims}) > 1:
             raise ConfigError("trials crafted together need equally many base rows, and equally many targets")
         space = rows[0].space
         clean = torch.stack([each.all_inputs() for each in rows])
         targets = torch.stack([each.seen() for each in aims])
+        varied = self.dropout and any(dropouts(network) for network in networks)
         with seed.child("dropout").scope(), recorded(networks, self.layers, dropout=self.dropout) as recorders:
             place = Placing(
                 clean=clean,
                 space=space,
                 recorders=recorders,
                 targets=[self._targets(each, targets) for each in recorders],
-                draws=self.draws,
+                draws=self.draws if varied else 1,  # without dropout all draws are the same
                 project=lambda changed, base: threat.perturbation.project(changed, base, space),
             )
             inputs, curves = self.descend(place, watch)
@@ -166,12 +166,11 @@ class Placing:
 
 @contextmanager
 def recorded(networks: Sequence[Classifier], layers: Sequence[str], *, dropout: bool) -> Iterator[list[Recorder]]:
-    """Recorders for all networks, which stop asking for gradients of their parameters."""
+    """Recorders for all networks, which are as they were after the block."""
     with ExitStack() as stack:
         found = []
         for network in networks:
-            network.requires_grad_(False)
-            stochastic(network, dropout=dropout)
+            stack.enter_context(crafting(network, dropout=dropout))
             found.append(stack.enter_context(recording(network, layers)))
         yield found
 

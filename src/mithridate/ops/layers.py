@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -41,7 +42,9 @@ def recording(model: Classifier, layers: Sequence[str]) -> Iterator[Recorder]:
             for place in places:
                 if place not in found:
                     raise ModelError(f"the layer '{place}' is never run on the way to the features; name another one")
-            return [found[place] for place in places]
+            outputs = [found[place] for place in places]
+            found.clear()  # else the graph would be kept until the next call
+            return outputs
 
         yield recorded
 
@@ -50,24 +53,37 @@ def resolved(model: Classifier, layer: str) -> str:
     """The dotted name of a layer in ``model``, or ``penultimate``. Raises :class:`ConfigError` where it has none."""
     if layer == PENULTIMATE:
         return layer
-    names = {name for name, _ in model.named_modules() if name}
+    names = {name for name, _ in model.named_modules(remove_duplicate=False) if name}
     if layer == LAST_BUT_ONE:
         return _last_but_one(model)
     for name in (layer, f"module.{layer}", f"body.{layer}"):
         if name in names:
             return name
+    bare = sorted({name.removeprefix("module.").removeprefix("body.") for name in names})
+    close = [PENULTIMATE, LAST_BUT_ONE, *get_close_matches(layer, bare, n=5)]
     raise ConfigError(
-        f"this network has no layer '{layer}': {nearest(layer, [PENULTIMATE, LAST_BUT_ONE, *names])}; "
-        "see named_modules() of the network"
+        f"this network has no layer '{layer}': {nearest(layer, close)}; see named_modules() of the network for others"
     )
 
 
-def stochastic(model: nn.Module, *, dropout: bool) -> None:
-    """Put a network in evaluation mode, but for its dropout layers where ``dropout`` says so."""
-    model.eval()
-    if dropout:
-        for each in dropouts(model):
-            each.train()
+@contextmanager
+def crafting(model: nn.Module, *, dropout: bool) -> Iterator[None]:
+    """Inside the block ``model`` is in evaluation mode, but for its dropout layers where ``dropout`` says so.
+
+    Nor do its parameters ask for gradients. After the block both are as they were.
+    """
+    modes = [(each, each.training) for each in model.modules()]
+    asking = [each for each in model.parameters() if each.requires_grad]
+    model.eval().requires_grad_(False)
+    for each in dropouts(model) if dropout else ():
+        each.train()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter in asking:
+            parameter.requires_grad_(True)
 
 
 def dropouts(model: nn.Module) -> list[nn.Module]:
@@ -83,18 +99,28 @@ def _last_but_one(model: Classifier) -> str:
             f"'{LAST_BUT_ONE}' is known of the networks of ours only; of a wrapped network, name the layer"
         )
     children = list(model.body.named_children())
-    blocks = [name for name, each in children if next(each.children(), None) is not None]
-    blocks = blocks or [name for name, each in children if isinstance(each, (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU))]
+    blocks = [name for name, each in children if _is_block(each)]
+    blocks = blocks or [name for name, each in children if _is_activation(each)]
     if len(blocks) < 2:
         raise ConfigError(f"this network has fewer than two blocks, so none is the last but one; use '{PENULTIMATE}'")
     return f"body.{blocks[-2]}"
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether a module has parts, and parameters in them (an activation with dropout after it has none)."""
+    return next(module.children(), None) is not None and next(module.parameters(), None) is not None
+
+
+def _is_activation(module: nn.Module) -> bool:
+    """Whether a module is an activation, or holds one."""
+    return any(isinstance(part, (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU)) for part in module.modules())
 
 
 def _keeper(found: dict[str, Tensor], place: str) -> Callable[[nn.Module, Any, Any], None]:
     def keep(module: nn.Module, arguments: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
             raise ModelError(f"the layer '{place}' puts out a {type(output).__name__}, but a tensor is needed")
-        found[place] = output
+        found[place] = output.clone()  # what comes next may write into it
 
     return keep
 
