@@ -28,7 +28,7 @@ def test_plain_is_json_led_by_the_name():
     form = plain(SMALL)
     assert json.loads(json.dumps(form)) == form
     assert form["name"] == "sgd"
-    assert form["model"] == {"name": "smallconvnet", "widths": [4, 6], "pools": [1, 2]}
+    assert form["model"] == {"name": "smallconvnet", "widths": [4, 6], "pools": [1, 2], "dropout": 0.0}
     assert form["augmentation"] == {"shift": 4.0, "flip": True, "mode": "bilinear", "cutout": 0.0}
 
 

@@ -34,6 +34,10 @@ class Attack(ABC):
     in_feature_space: ClassVar[bool] = False
     """Whether it places poison in its surrogates' feature space, so that the report draws where it lies there."""
 
+    def crew(self, surrogates: Sequence[Learner]) -> Sequence[Learner]:
+        """Which of the surrogates it crafts with: all of them, unless its settings say otherwise."""
+        return surrogates
+
     @abstractmethod
     def craft(
         self,
@@ -67,7 +71,7 @@ def craft(
     wrong = problems(attack, threat, surrogates=surrogates)
     if wrong:
         raise ConfigError("; ".join(wrong))
-    raw = attack.craft(data, threat, aims=aims, surrogates=surrogates, seed=seed, watch=watch)
+    raw = attack.craft(data, threat, aims=aims, surrogates=attack.crew(surrogates), seed=seed, watch=watch)
     poison = released(raw, data, threat)
     threat.check(data, poison)
     return poison
@@ -107,4 +111,8 @@ def problems(attack: Attack, threat: ThreatModel, *, surrogates: Sequence[Learne
         found.append(f"{attack.name} cannot {threat.rows} rows (it can: {', '.join(attack.rows)})")
     if attack.needs_surrogate and not surrogates:
         found.append(f"{attack.name} needs at least one surrogate learner")
+    try:
+        attack.crew(surrogates)
+    except ConfigError as error:
+        found.append(str(error))
     return found

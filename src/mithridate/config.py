@@ -127,7 +127,7 @@ def _kind(noun: type, value: Any, where: str, problems: list[str]) -> Any:
         return _BROKEN
     settings = dict(value)
     if noun is Learner:
-        settings = _with_recipe(settings, where, problems)
+        settings = _with_shared_model(_with_recipe(settings, where, problems))
     name = settings.pop("name", None)
     if not isinstance(name, str):
         problems.append(f"{where}: a 'name' is needed (allowed: {', '.join(sorted(places(noun)))})")
@@ -163,6 +163,19 @@ def _with_recipe(settings: dict[str, Any], where: str, problems: list[str]) -> d
     model = _parsed(_architecture(), settings.get("model"), f"{where}.model", [])
     rate = {} if model is _BROKEN else {"lr": recipe(name, model=model).lr}
     return {"name": "sgd", **RECIPES[name], **rate, **settings}
+
+
+def _with_shared_model(settings: dict[str, Any]) -> dict[str, Any]:
+    """Learner settings whose pretraining, where it names no network, pretrains the same one."""
+    start = settings.get("start")
+    weights = start.get("weights") if isinstance(start, Mapping) else None
+    learner = weights.get("learner") if isinstance(weights, Mapping) else None
+    if not (isinstance(start, Mapping) and isinstance(weights, Mapping) and isinstance(learner, Mapping)):
+        return settings
+    if "model" in learner or "model" not in settings:
+        return settings
+    shared = {**weights, "learner": {**learner, "model": settings["model"]}}
+    return {**settings, "start": {**start, "weights": shared}}
 
 
 def _architecture() -> type:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cache, cached_property
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from mithridate import config
 from mithridate.attack import Attack
 from mithridate.defense import Defense, protect
-from mithridate.errors import ConfigError, nearest
-from mithridate.goal import Misclassify
+from mithridate.errors import ConfigError
+from mithridate.knowledge import Box, box
 from mithridate.learner import Learner
+from mithridate.learners.sgd import SGD
+from mithridate.learners.weights import Trained
 from mithridate.loading import data_digest
-from mithridate.peers import Setup, read_setups
+from mithridate.naming import label, scenario_name
+from mithridate.protocol import Protocol, Published, changes
 from mithridate.seeding import Seed
-from mithridate.settings import distinct, fingerprint
+from mithridate.settings import distinct, fingerprint, plain
+from mithridate.setups import set_up, setups
 from mithridate.source import Source
 from mithridate.stacks import Controls, Stack, stacks
 from mithridate.stacks import names as stack_names
 from mithridate.threat import ThreatModel
 from mithridate.trial import Trial
+from mithridate.variation import varied
 
 METHOD = 1
 """Raised whenever a change makes old results incomparable with new ones; part of every job's key."""
@@ -34,7 +38,7 @@ MOST_JOBS = 100_000
 BARE = -1
 """Number of the stack that surrogates of an attacker who knows of no defense wear."""
 
-JobKind = Literal["surrogate", "clean", "craft", "attack", "noise"]
+JobKind = Literal["pretraining", "surrogate", "clean", "craft", "attack", "noise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,15 @@ class Experiment:
     """Draw targets from all test rows of their class (as the papers do), or only from those that every surrogate calls
     by their right name: an attacker picks a target worth attacking. Needs shared surrogates."""
     setups: str = ""
-    """Fixed trials instead of drawn ones: ``benchmark-scratch``, ``benchmark-transfer``, or a JSON file of set-ups."""
+    """Fixed trials instead of drawn ones: ``benchmark-scratch``, ``benchmark-transfer``, ``convex-polytope-2019``, or
+    a JSON file of set-ups."""
+    training_rows: int = 0
+    """How many rows victims train on: the first of each class, equally many, the trial's base rows among them (the
+    benchmark's transfer track: 2500). 0: all. ``threat.budget`` is a share of these."""
+    protocol: Protocol | None = None
+    """The published protocol that this follows; where a setting that it fixes was changed, the report says so."""
+    published: tuple[Published, ...] = ()
+    """Numbers that others published, to stand beside ours."""
     seed: int = 0
     """Decides everything that is random."""
 
@@ -95,9 +107,15 @@ class Experiment:
         for what in ("trials", "runs"):
             if getattr(self, what) < 1:
                 raise ConfigError(f"{what} must be at least 1, but it is {getattr(self, what)}")
-        for what in ("ensemble", "first_trial", "vary_trials"):
+        for what in ("ensemble", "first_trial", "vary_trials", "training_rows"):
             if getattr(self, what) < 0:
                 raise ConfigError(f"{what} must be at least 0, but it is {getattr(self, what)}")
+        for what in ("attacks", "victims", "defenses"):
+            _check_different(what, getattr(self, what))
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse settings that contradict each other."""
         if self._size() > MOST_JOBS:
             raise ConfigError(
                 f"the grid has {self._size()} jobs, but at most {MOST_JOBS} can be run together; "
@@ -109,8 +127,9 @@ class Experiment:
             )
         if self.adaptive and any(defense.oracle for stack in self.defenses for defense in stack):
             raise ConfigError("an adaptive attacker cannot wear a defense that is told the truth (expected: true)")
-        for what in ("attacks", "victims", "defenses"):
-            _check_different(what, getattr(self, what))
+        for each in self.published:
+            if not 0 <= each.victim < len(self.victims):
+                raise ConfigError(f"published names victim {each.victim}, but there are {len(self.victims)} (from 0)")
 
     def _size(self) -> int:
         """How many jobs there are, counted without listing them; a repeated variation counts again."""
@@ -120,7 +139,7 @@ class Experiment:
         judged = self.runs * len(self.victims) * len(self.stacks()) + self.controls.noise * bouts
         crafts = len(self.defenses) if self.adaptive else 1
         surrogates = (self.ensemble or len(self.surrogates)) * (1 + crafts)
-        return surrogates + self.controls.clean * bouts + trials * (crafts + judged)
+        return len(self.pretrainings()) + surrogates + self.controls.clean * bouts + trials * (crafts + judged)
 
     def stacks(self) -> tuple[Stack, ...]:
         """The stacks of defenses, and the controls of those that drop rows."""
@@ -142,6 +161,25 @@ class Experiment:
         worn = () if stack == BARE else self.stacks()[stack].defenses
         return tuple(protect(learner, worn) for learner in found)
 
+    def pretrainings(self) -> tuple[Trained, ...]:
+        """The networks to be pretrained here, each once, in the order of victims and surrogates."""
+        sources = [each.start.source() for each in (*self.victims, *self.surrogates) if isinstance(each, SGD)]
+        return tuple({fingerprint(each): each for each in sources if isinstance(each, Trained)}.values())
+
+    def box(self, attack: int, victim: int) -> Box:
+        """What an attack's surrogates share with a victim."""
+        return box(self.attacks[attack].crew(self.crew()), self.victims[victim])
+
+    def deviations(self) -> list[str]:
+        """Where this leaves the protocol it names."""
+        if self.protocol is None:
+            return []
+        text = config.load_preset(self.protocol.name)
+        fixed = config.parse(Experiment, config.read_yaml(text, where=self.protocol.name))
+        version = fixed.protocol.version if fixed.protocol else None
+        other = [] if version == self.protocol.version else [f"version: {version} -> {self.protocol.version}"]
+        return other + changes(plain(self), plain(fixed))
+
     def faced(self, stack: int) -> int:
         """The stack that the attacker reckons with; a control meets the same poison as what it controls."""
         return next(iter(self.stacks()[stack].control_of), stack) if self.adaptive else BARE
@@ -155,7 +193,7 @@ class Experiment:
         named = {self.threat: scenario_name(self.threat)}
         for place, values in self.vary.items():
             for value in values:
-                threat = _varied(self.threat, place, value)
+                threat = varied(self.threat, place, value)
                 hidden = "" if place in ("budget", "perturbation.radius") else f" ({place}={value})"
                 named.setdefault(threat, scenario_name(threat) + hidden)
         return named
@@ -181,7 +219,7 @@ class Experiment:
         """The trial a job belongs to."""
         threat = self.scenarios()[job.scenario]
         if self.setups:
-            threat = _set_up(threat, _setups(self.setups), job.trial)
+            threat = set_up(threat, setups(self.setups), job.trial)
         return Trial(
             attack=self.attacks[job.attack],
             threat=threat,
@@ -198,23 +236,25 @@ class Experiment:
         The other clean victims come one after each trial, so that an early stop has both sides.
         """
         bouts = list(itertools.product(range(len(self.victims)), range(len(self.defenses))))
-        firsts = self._surrogate_jobs()
+        before = [self._job("pretraining", run=k) for k in range(len(self.pretrainings()))]
+        early = tuple(job.key for job in before)
+        firsts = [replace(job, needs=early) for job in self._surrogate_jobs()]
         first_keys = tuple(job.key for job in firsts if job.defense == BARE) if self.targets == "correct" else ()
         clean = [
-            [self._job("clean", victim=v, defense=d, run=run, needs=first_keys) for v, d in bouts]
+            [self._job("clean", victim=v, defense=d, run=run, needs=(*early, *first_keys)) for v, d in bouts]
             for run in range(self.controls.clean)
         ]
         trials = [
             [
                 job
                 for attack in range(len(self.attacks))
-                for job in self._trial_jobs(scenario, number, attack, bouts, needs=firsts)
+                for job in self._trial_jobs(scenario, number, attack, bouts, needs=[*before, *firsts])
             ]
             for scenario in range(len(self.scenarios()))
             for number in self.numbers(scenario)
         ]
         turns = itertools.zip_longest(clean, trials, fillvalue=())
-        return [*firsts, *(job for turn in turns for part in turn for job in part)]
+        return [*before, *firsts, *(job for turn in turns for part in turn for job in part)]
 
     def _surrogate_jobs(self) -> list[Job]:
         """The shared surrogates: bare ones where they are needed, and an adaptive attacker's inside each stack."""
@@ -269,13 +309,17 @@ class Experiment:
 
     def _decides(self, job: Job) -> list[Any]:
         """Everything that decides a job's result."""
+        if job.kind == "pretraining":
+            return [job.kind, self.pretrainings()[job.run], data_digest(self.pretrainings()[job.run].data)]
         base: list[Any] = [job.kind, data_digest(self.data), self.seed, job.run]
+        base += [self.training_rows] if self.training_rows else []
+        base += [data_digest(each.data) for each in self.pretrainings()]
         if job.kind == "surrogate":
             return [*base, self.crew(job.defense)[job.run]]
         if self.targets != "any":
             base += [self.targets, self.crew()]
         if job.kind == "clean":
-            judged = _setups(self.setups) if self.setups else self.threat.goal
+            judged = setups(self.setups) if self.setups else self.threat.goal
             return [*base, self.victims[job.victim], self.stacks()[job.defense].defenses, judged]
         trial = replace(self.trial(job), victims=1)
         return [*base, trial, job.trial, self.share_surrogates]
@@ -303,45 +347,6 @@ def result_keys(experiment: Experiment, job: Job) -> list[str]:
     return [job.key]
 
 
-def label(learner: Learner) -> str:
-    """A short name of a learner for tables: its network and its epochs."""
-    model, epochs = getattr(learner, "model", None), getattr(learner, "epochs", None)
-    if model is None:
-        return learner.name
-    return f"{model.name}, {epochs} epochs" if epochs else str(model.name)
-
-
-def scenario_name(threat: ThreatModel) -> str:
-    """A threat model in a few words, for tables."""
-    return f"{threat.budget * 100:.3g} % of rows, {perturbation_name(threat)}"
-
-
-def perturbation_name(threat: ThreatModel) -> str:
-    """A perturbation in a few words: ``linf 8/255``."""
-    radius = getattr(threat.perturbation, "radius", None)
-    if radius is None:
-        return threat.perturbation.name
-    levels = radius * 255
-    text = f"{levels:.3g}/255" if threat.perturbation.name == "linf" else f"{radius:.3g}"
-    return f"{threat.perturbation.name} {text}"
-
-
-def _varied(threat: ThreatModel, place: str, value: Any) -> ThreatModel:
-    """The threat model with one setting changed, the place written with dots."""
-    if place.split(".")[0] == "goal":
-        raise ConfigError(f"{place} cannot be varied: the base rate belongs to one goal; make it a second experiment")
-    return _replaced(threat, place.split("."), value)  # type: ignore[no-any-return]
-
-
-def _replaced(settings: Any, path: Sequence[str], value: Any) -> Any:
-    first, *rest = path
-    known = {each.name for each in fields(settings)} if is_dataclass(settings) else set()
-    if first not in known:
-        raise ConfigError(f"the threat model has no setting '{first}' here: {nearest(first, known)}")
-    inner = _replaced(getattr(settings, first), rest, value) if rest else config.setting(type(settings), first, value)
-    return replace(settings, **{first: inner})
-
-
 def _is_folder_name(name: str) -> bool:
     return 0 < len(name) <= 100 and name.isprintable() and name.strip(". ") != "" and not set(name) & set("/\\")
 
@@ -354,19 +359,3 @@ def _check_different(what: str, kinds: Sequence[Any]) -> None:
     for k, key in enumerate(keys):
         if key in keys[:k]:
             raise ConfigError(f"{what} must all be different, but numbers {keys.index(key)} and {k} are equal")
-
-
-@cache
-def _setups(which: str) -> list[Setup]:
-    """Fixed trials by bundled name or file."""
-    bundled = Path(__file__).parent / "presets" / f"{which}.json"
-    return list(read_setups(bundled if bundled.is_file() else Path(which)))
-
-
-def _set_up(threat: ThreatModel, setups: Sequence[Setup], number: int) -> ThreatModel:
-    """The threat model of one fixed trial: its target, its intended class, its rows."""
-    if number >= len(setups):
-        raise ConfigError(f"trial {number} was asked for, but there are {len(setups)} set-ups (0..{len(setups) - 1})")
-    setup = setups[number]
-    goal = Misclassify(ids=(setup.target_index,), intended=setup.base_class, target=setup.target_class)
-    return replace(threat, goal=goal, base_ids=tuple(dict.fromkeys(setup.base_indices)))

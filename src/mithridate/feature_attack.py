@@ -53,6 +53,9 @@ class FeatureAttack(Attack):
     views: Literal["mean", "each"] = "mean"
     """With several targets (views of one object): aim at the mean of their features, or at each and average."""
 
+    networks: tuple[int, ...] = ()
+    """Numbers, from 0, of the surrogates to craft with; empty: all. So one run can compare ensembles."""
+
     def __post_init__(self) -> None:
         """Refuse settings that cannot craft."""
         for what in ("draws", "target_draws"):
@@ -60,6 +63,16 @@ class FeatureAttack(Attack):
                 raise ConfigError(f"{what} must be at least 1, but it is {getattr(self, what)}")
         if not self.layers or len(set(self.layers)) < len(self.layers):
             raise ConfigError(f"layers must name one or more layers, each once, but it is {list(self.layers)}")
+
+    @final
+    def crew(self, surrogates: Sequence[Learner]) -> Sequence[Learner]:
+        """The surrogates that ``networks`` names. Raises :class:`ConfigError` for a number that is none."""
+        wrong = [k for k in self.networks if not 0 <= k < len(surrogates)]
+        if wrong:
+            raise ConfigError(
+                f"networks of {self.name} names surrogate {wrong[0]}, but there are {len(surrogates)} (from 0)"
+            )
+        return [surrogates[k] for k in self.networks] or surrogates
 
     @abstractmethod
     def descend(self, place: Placing, watch: Watch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -113,6 +126,7 @@ class FeatureAttack(Attack):
                 clean=clean,
                 space=space,
                 recorders=recorders,
+                seen=targets,
                 targets=[self._targets(each, targets) for each in recorders],
                 draws=self.draws if varied else 1,  # without dropout all draws are the same
                 project=lambda changed, base: threat.perturbation.project(changed, base, space),
@@ -127,7 +141,7 @@ class FeatureAttack(Attack):
         ]
 
     def _targets(self, recorder: Recorder, targets: Tensor) -> list[Tensor]:
-        """What each layer shows of the targets ``(T, V, *shape)``: ``(T, V, *map)``, or ``(T, 1, *map)`` of the mean."""
+        """What each layer shows of targets ``(T, V, *shape)``: ``(T, V, *map)``, or ``(T, 1, *map)`` for their mean."""
         with torch.no_grad():
             passes = [recorder(targets.flatten(0, 1)) for _ in range(self.target_draws)]
         found = [rows_by_trial(each, len(targets)) for each in mean_of(passes)]
@@ -143,6 +157,8 @@ class Placing:
     space: Space
     recorders: Sequence[Recorder]
     """One a network."""
+    seen: Tensor
+    """``(T, V, *shape)``: the targets in natural units."""
     targets: Sequence[Sequence[Tensor]]
     """For each network and layer ``(T, V, *map)``."""
     draws: int

@@ -20,7 +20,7 @@ def load(source: Source) -> Split:
 
 
 def data_digest(source: Source) -> str:
-    """SHA-256 over the training and test rows of a source: what jobs are keyed by, whatever the source is called."""
+    """SHA-256 over training rows, test rows and their space: what jobs are keyed by, whatever the source is called."""
     return _loaded(source)[2]
 
 
@@ -33,7 +33,7 @@ def _loaded(source: Source) -> tuple[Source, Split, str]:
     while len(_LOADED) >= _KEPT:
         _LOADED.pop(next(iter(_LOADED)))
     data = source.load()
-    _LOADED[key] = (source, data, fingerprint(data.train.digest(), data.test.digest()))
+    _LOADED[key] = (source, data, fingerprint(data.train.digest(), data.test.digest(), data.train.space))
     return _LOADED[key]
 
 
@@ -43,7 +43,9 @@ def _live(source: Source) -> list[int]:
         return [id(source)]
     known = (str, int, float, tuple, Path, torch.Tensor, type(None))
     values = [getattr(source, each.name) for each in fields(source)]
-    return [id(value) for value in values if not isinstance(value, known)]
+    inner = [each for value in values if isinstance(value, tuple) for each in value if isinstance(each, Source)]
+    own = [id(value) for value in values if not isinstance(value, known)]
+    return own + [address for each in inner for address in _live(each)]
 
 
 _LOADED: dict[str, tuple[Source, Split, str]] = {}

@@ -65,10 +65,21 @@ def distinct(things: Sequence[Any], names: Sequence[str]) -> list[str]:
 
 def _differences(things: Sequence[Any], names: Sequence[str], k: int) -> str:
     """What sets thing ``k`` apart from those of the same name; its number where nothing does."""
-    mine = plain(things[k])
-    others = [plain(thing) for j, thing in enumerate(things) if names[j] == names[k] and j != k]
+    mine = _leaves(plain(things[k]))
+    others = [_leaves(plain(thing)) for j, thing in enumerate(things) if names[j] == names[k] and j != k]
     apart = [key for key in mine if any(other.get(key) != mine[key] for other in others)]
     return ", ".join(f"{key}={short(mine[key])}" for key in apart) or f"number {k + 1}"
+
+
+def _leaves(settings: Any, place: str = "") -> dict[str, Any]:
+    """Settings inside settings under dotted places (``start.weights.seed``); those of a kind stay together."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and value.keys() - {"name"}:
+            found |= _leaves(value, f"{place}{key}.")
+        else:
+            found[f"{place}{key}"] = value
+    return found
 
 
 def short(value: Any) -> str:

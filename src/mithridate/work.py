@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,16 +16,30 @@ from mithridate.attack import craft
 from mithridate.dataset import Dataset
 from mithridate.defense import Truth, protect
 from mithridate.detection import detection, keep_pictures
-from mithridate.experiment import BARE, Experiment, Job, label, perturbation_name
+from mithridate.experiment import BARE, Experiment, Job
+from mithridate.feature_attack import trained_networks
 from mithridate.goal import Aims
 from mithridate.learner import Learner, predictions
 from mithridate.learners.cached import Cached
 from mithridate.loading import load
+from mithridate.naming import label, perturbation_name, weights_label
 from mithridate.poison import Poison
+from mithridate.polytope_view import polytope_view
+from mithridate.sampling import training_part
 from mithridate.seeding import Seed
 from mithridate.settings import plain
 from mithridate.source import Split
-from mithridate.trial import Training, certified, feature_map, judge, noise_control, observed_training, peak_memory
+from mithridate.trial import (
+    Training,
+    Trial,
+    accuracy,
+    certified,
+    feature_map,
+    judge,
+    noise_control,
+    observed_training,
+    peak_memory,
+)
 from mithridate.watch import Watch, silent
 
 MEMORY = "memory"
@@ -38,7 +52,7 @@ class Result:
     """One row for the store."""
 
     key: str
-    kind: Literal["craft", "victim", "surrogate"]
+    kind: Literal["craft", "victim", "surrogate", "pretraining"]
     row: Mapping[str, Any]
 
 
@@ -47,10 +61,34 @@ def perform(
 ) -> list[Result]:
     """Do one job and return its rows. Files go to ``folder``; the store is written by the caller alone."""
     peak: list[int] = []
-    data = _moved(load(experiment.data), device)
+    data = _moved(data_of(experiment, job), device)
     with peak_memory(device, peak.append):
         results = _WORK[job.kind](experiment, job, data, folder, watch)
     return [replace(result, row={**result.row, "peak_memory": peak[0]}) for result in results]
+
+
+def data_of(experiment: Experiment, job: Job) -> Split:
+    """The data a job sees: of the training rows, those that victims of its trial train on."""
+    data = load(experiment.data)
+    base_ids = experiment.trial(job).threat.base_ids if job.kind in ("craft", "attack", "noise") else ()
+    return replace(data, train=training_part(data.train, size=experiment.training_rows, base_ids=base_ids))
+
+
+def _pretraining(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+    """Pretrain one of the networks that others start from; it is kept in the cache that all runs share."""
+    weights, started = experiment.pretrainings()[job.run], time.perf_counter()
+    found = weights.network(data.train.device, watch=watch)
+    test = load(weights.data).test
+    row = {
+        "learner": weights_label(weights),
+        "data": plain(weights.data),
+        "classes": list(test.space.classes),
+        "rows": len(load(weights.data).train),
+        "accuracy": accuracy(found.model, test.to(data.train.device)),
+        "seconds": time.perf_counter() - started + found.reused,
+        "reused": found.reused,
+    }
+    return [Result(key=job.key, kind="pretraining", row=row)]
 
 
 def _surrogate(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
@@ -66,12 +104,13 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
     """Craft one poison and write it as a poison set."""
     trial, started = experiment.trial(job), time.perf_counter()
     goal = trial.goal(_worth_attacking(experiment, data, folder))
+    crew = cached_crew(experiment, folder, experiment.faced(job.defense))
     poison = craft(
         trial.attack,
         data.train,
         threat=trial.threat,
         aims=goal.known,
-        surrogates=cached_crew(experiment, folder, experiment.faced(job.defense)),
+        surrogates=crew,
         seed=trial.seed.child("craft"),
         watch=watch,
     )
@@ -93,8 +132,25 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
         "trace": {name: list(curve) for name, curve in poison.trace.items()},
         "folder": f"poisons/{job.key}",
         "defense": experiment.defense_names()[job.defense] if experiment.adaptive else None,
+        "boxes": [experiment.box(job.attack, victim) for victim in range(len(experiment.victims))],
+        "polytope": _polytopes(trial, crew, data, poison, goal.known),
     }
     return [Result(key=job.key, kind="craft", row=row)]
+
+
+def _polytopes(
+    trial: Trial, crew: Sequence[Learner], data: Split, poison: Poison, aims: Aims
+) -> list[dict[str, Any]] | None:
+    """Where the poison as exported lies in each surrogate's feature space, for attacks that work there."""
+    if not trial.attack.in_feature_space or not len(poison.rows):
+        return None
+    names = [label(each) for each in trial.attack.crew(trial.surrogates)]
+    networks = trained_networks(trial.attack.crew(crew), data.train, seed=trial.seed.child("craft", "surrogates"))
+    return [
+        {"network": name, **view}
+        for name, model in zip(names, networks, strict=True)
+        if (view := polytope_view(model, data.train, poison=poison, aims=aims)) is not None
+    ]
 
 
 def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
@@ -147,7 +203,14 @@ def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
     return results
 
 
-_WORK = {"surrogate": _surrogate, "craft": _craft, "attack": _victim, "noise": _victim, "clean": _clean}
+_WORK = {
+    "pretraining": _pretraining,
+    "surrogate": _surrogate,
+    "craft": _craft,
+    "attack": _victim,
+    "noise": _victim,
+    "clean": _clean,
+}
 
 
 def _defended(experiment: Experiment, job: Job, folder: Path, poison_ids: Tensor) -> Learner:
@@ -210,10 +273,12 @@ def _moved(data: Split, device: torch.device) -> Split:
 def cached_crew(experiment: Experiment, folder: Path, stack: int = BARE) -> list[Learner]:
     """The surrogate learners inside a stack of defenses, each trained once for all trials, or once for each."""
     base = Seed(experiment.seed)
+    passing = bool(experiment.training_rows and experiment.setups)  # each trial has other rows, so other networks
     return [
         Cached(
             learner=learner,
-            folder=folder / "networks",
+            folder=folder / (MEMORY if passing else "networks"),
+            room=MEMORY_BYTES if passing else 0,
             pinned=base.child("surrogate", k) if experiment.share_surrogates else None,
         )
         for k, learner in enumerate(experiment.crew(stack))
@@ -242,5 +307,6 @@ def _victim_row(experiment: Experiment, job: Job) -> dict[str, Any]:
         "control_of": [names[each] for each in stack.control_of] or None,
         "oracle": any(defense.oracle for defense in stack.defenses),
         "victim": experiment.victim_names()[job.victim],
+        "box": experiment.box(job.attack, job.victim) if job.kind != "clean" else None,
         "run": job.run,
     }

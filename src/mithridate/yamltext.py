@@ -57,5 +57,19 @@ class _Careful(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _without_base_60(tag: str, value: str) -> Any:
+    """What YAML 1.1 reads as a number in base 60 (``10:50`` as 650) is text: here it is a range of rows."""
+    constructor = yaml.SafeLoader.yaml_constructors[tag]
+
+    def construct(loader: _Careful, node: yaml.ScalarNode) -> Any:
+        return node.value if value in node.value else constructor(loader, node)
+
+    return construct
+
+
+for _tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+    _Careful.add_constructor(_tag, _without_base_60(_tag, ":"))
+
+
 def _first_words(error: Exception) -> str:
     return (getattr(error, "problem", None) or str(error) or type(error).__name__).partition("\n")[0]

@@ -30,7 +30,8 @@ def test_every_learner_keeps_its_promises(name, promise):
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_keeps_its_promises(name):
-    check_learner(recipe(name, model=NET, epochs=6, batch_size=16, drops=(4,)), data=toy(120, seed=1))
+    rate = {"lr": 1e-3} if "fine-tune" in name else {}  # from scratch, its own rate gets nowhere in six epochs
+    check_learner(recipe(name, model=NET, epochs=6, batch_size=16, drops=(4,), **rate), data=toy(120, seed=1))
 
 
 @pytest.mark.parametrize(

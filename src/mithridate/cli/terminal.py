@@ -122,6 +122,7 @@ class Lines:
 def job_name(job: Job) -> str:
     """A job in a few words."""
     words = {
+        "pretraining": f"pretrained network {job.run + 1}",
         "surrogate": f"surrogate {job.run + 1}",
         "clean": f"clean victim {job.run + 1}",
         "craft": f"trial {job.trial}",
@@ -139,7 +140,9 @@ def _end_line(ended: Ended) -> str:
     seconds = f"{row.get('seconds', 0):.1f} s"
     if ended.job.kind == "craft":
         loss = row["trace"].get("loss") or [float("nan")]
-        return f"{job_name(ended.job)}: {row['rows']} rows crafted, matching loss {loss[-1]:.3f}, {seconds}"
+        return f"{job_name(ended.job)}: {row['rows']} rows crafted, loss {loss[-1]:.3f}, {seconds}"
+    if ended.job.kind == "pretraining":
+        return f"{job_name(ended.job)}: {row['learner']}, {row['accuracy']:.1%} accurate, {seconds}"
     if ended.job.kind == "surrogate":
         return f"{job_name(ended.job)}: trained, {seconds}"
     hits = [bool(target["hit"]) for result in ended.results for target in result.row["targets"]]

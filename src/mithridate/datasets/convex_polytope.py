@@ -41,7 +41,7 @@ FIRST_TARGET_ID = 10_000
 class ConvexPolytopeData(Source):
     """CIFAR-10 split as in Zhu et al. 2019: 48,000 rows to pretrain on, or 500 to transfer to with 50 targets."""
 
-    name: ClassVar[str] = "convex-polytope"
+    name: ClassVar[str] = "convex-polytope-data"
 
     part: Literal["pretraining", "transfer"] = "transfer"
     """``pretraining``: the first 4,800 training rows of each class, and the 10,000 test rows. ``transfer``: the 50 rows

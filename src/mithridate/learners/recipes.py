@@ -38,6 +38,56 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "drops": (100, 150),
             "augmentation": Augmentation(shift=4.0, flip=True, mode="integer"),
         },
+        # Convex Polytope's victims: spec section B.2. Transfer tunes the last layer on fixed features ...
+        "convex-polytope-transfer": {
+            "epochs": 60,
+            "batch_size": 64,
+            "optimiser": "adam",
+            "lr": 0.1,
+            "momentum": 0.9,
+            "nesterov": False,
+            "weight_decay": 0.0,
+            "schedule": "steps",
+            "drops": (30, 45),
+            "augmentation": None,
+        },
+        # ... and end-to-end training all weights; write them with  start: {name: transfer | fine-tune, weights: ...}
+        "convex-polytope-fine-tune": {
+            "epochs": 60,
+            "batch_size": 64,
+            "optimiser": "adam",
+            "lr": 1e-4,
+            "momentum": 0.9,
+            "nesterov": False,
+            "weight_decay": 5e-4,
+            "schedule": "steps",
+            "drops": (30, 45),
+            "augmentation": None,
+        },
+        # ... whose networks are pretrained so
+        "convex-polytope-pretraining": {
+            "epochs": 300,
+            "batch_size": 128,
+            "lr": 0.1,
+            "momentum": 0.9,
+            "nesterov": False,
+            "weight_decay": 5e-4,
+            "schedule": "steps",
+            "drops": (150, 225),
+            "augmentation": Augmentation(shift=4.0, flip=True, mode="integer"),
+        },
+        # Just How Toxic is Data Poisoning, transfer: spec section C.1
+        "benchmark-transfer": {
+            "epochs": 40,
+            "batch_size": 128,
+            "lr": 0.01,
+            "momentum": 0.9,
+            "nesterov": False,
+            "weight_decay": 2e-4,
+            "schedule": "steps",
+            "drops": (30,),
+            "augmentation": Augmentation(shift=4.0, flip=True, mode="integer"),
+        },
         # For two cores and a few thousand rows; measured in benchmarks/
         "cpu-fast": {
             "epochs": 12,

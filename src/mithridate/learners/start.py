@@ -174,10 +174,10 @@ def _copy(state: Mapping[str, Tensor], model: Classifier, *, head: bool) -> None
 
 
 def _differences(weights: Trained, model: Architecture) -> list[str]:
-    """That the pretrained network is not the one that starts from it; on no device, so nothing is computed."""
+    """That the pretrained network is not the one that starts from it; both are built, none is trained."""
     try:
         space = weights.space()
-        with torch.device("meta"):
+        with Seed(0).scope():
             networks = weights.learner.build(space, Seed(0)), model.build(space)
     except MithridateError as error:
         return [f"pretraining: {error}"]

@@ -1,0 +1,51 @@
+"""What an attacker knows of a victim's network, in the field's three words, computed from who shares what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal
+
+from mithridate.learner import Learner
+from mithridate.learners.sgd import SGD
+from mithridate.model import Architecture
+from mithridate.settings import fingerprint
+
+Box = Literal["white-box", "grey-box", "black-box"]
+
+MEANING: dict[Box, str] = {
+    "white-box": "the attacker crafts with the very weights that the victim starts from",
+    "grey-box": "the attacker crafts with the victim's architecture, but other weights",
+    "black-box": "the attacker crafts with other architectures than the victim's",
+}
+
+
+def box(surrogates: Sequence[Learner], victim: Learner) -> Box:
+    """The most that any of the surrogates shares with the victim: weights, architecture, or neither.
+
+    Weights are shared where both start from the same pretrained ones and at least one of them keeps what they were
+    trained to (from scratch, two networks never share any). Dropout is no part of an architecture here.
+    """
+    if any(_weights(each) is not None and _weights(each) == _weights(victim) for each in surrogates):
+        return "white-box"
+    if any(_architecture(each) == _architecture(victim) for each in surrogates):
+        return "grey-box"
+    return "black-box"
+
+
+def _weights(learner: Learner) -> str | None:
+    """What decides the weights that a learner starts from; None where they are its own."""
+    source = learner.start.source() if isinstance(learner, SGD) else None
+    return None if source is None else fingerprint(_architecture(learner), source)
+
+
+def _architecture(learner: Learner) -> str:
+    """What decides the shape of a learner's network; of a learner of another kind, all its settings."""
+    return fingerprint(_plain(learner.model) if isinstance(learner, SGD) else learner)
+
+
+def _plain(model: Architecture) -> Any:
+    """An architecture without dropout, which changes no weight's meaning."""
+    if not is_dataclass(model) or "dropout" not in {each.name for each in fields(model)}:
+        return model
+    return replace(model, dropout=0.0)
