@@ -67,7 +67,8 @@ def begin(experiment: Experiment, folder: Path, *, command: str, environment: di
             classes=list(load(experiment.data).train.space.classes),
             jobs=len(experiment.jobs()),
             keys=[key for job in experiment.jobs() for key in result_keys(experiment, job)],
-            notes=[*experiment.notes, *_machines(earlier, environment)],
+            notes=[*experiment.notes, *_protocol(experiment), *_machines(earlier, environment)],
+            published=experiment.published_beside(),
             environments=[*earlier, *([] if environment in earlier else [environment])],
         )
         write_atomically(folder / "experiment.json", _json(plain(experiment)))
@@ -117,6 +118,16 @@ def finish(folder: Path) -> Path:
 def _perform(experiment: Experiment, folder: Path, device: str, job: Job, watch: Watch) -> list[Result]:
     """One job, as workers call it."""
     return perform(experiment, job, folder=folder, device=torch.device(device), watch=watch)
+
+
+def _protocol(experiment: Experiment) -> list[str]:
+    """A note on the protocol that a run follows, or on where it leaves it."""
+    if experiment.protocol is None:
+        return []
+    name, left = f"{experiment.protocol.name}, version {experiment.protocol.version}", experiment.deviations()
+    if not left:
+        return [f"Protocol: {name}, as published (data, threat, victims, set-ups and number of trials)."]
+    return [f"Not the protocol {name}, whose numbers these do not compare with. Changed: {'; '.join(left)}."]
 
 
 def _machines(earlier: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:

@@ -180,6 +180,16 @@ class Experiment:
         other = [] if version == self.protocol.version else [f"version: {version} -> {self.protocol.version}"]
         return other + changes(plain(self), plain(fixed))
 
+    def published_beside(self) -> list[dict[str, Any]]:
+        """The numbers published by others, under the names that tables give our attacks and victims."""
+        kinds, attacks, victims = [each.name for each in self.attacks], self.attack_names(), self.victim_names()
+        return [
+            {**plain(each), "attack": attacks[k], "victim": victims[each.victim]}
+            for each in self.published
+            for k, kind in enumerate(kinds)
+            if kind == each.attack
+        ]
+
     def faced(self, stack: int) -> int:
         """The stack that the attacker reckons with; a control meets the same poison as what it controls."""
         return next(iter(self.stacks()[stack].control_of), stack) if self.adaptive else BARE
