@@ -128,6 +128,7 @@ class FeatureAttack(Attack):
                 recorders=recorders,
                 seen=targets,
                 targets=[self._targets(each, targets) for each in recorders],
+                varied=varied,
                 draws=self.draws if varied else 1,  # without dropout all draws are the same
                 project=lambda changed, base: threat.perturbation.project(changed, base, space),
             )
@@ -161,6 +162,8 @@ class Placing:
     """``(T, V, *shape)``: the targets in natural units."""
     targets: Sequence[Sequence[Tensor]]
     """For each network and layer ``(T, V, *map)``."""
+    varied: bool
+    """Whether passes differ by dropout."""
     draws: int
     project: Project
 

@@ -22,6 +22,7 @@ QUICK = {
     "gradient-matching": {"steps": 30, "restarts": 1},
     "convex-polytope": {"steps": 60},
     "bullseye-polytope": {"steps": 60},
+    "feature-collision": {"steps": 40},
 }
 """Settings with which an attack is done in a tenth of a second; its defaults where it is not here."""
 
