@@ -12,14 +12,14 @@ Differences from the paper and from the benchmark's code:
    square over normalised pixels, so a step of 1 lands on the target at once where features keep relative distances.
    More sensitive networks need smaller steps, which the step rule finds.
 3. A step that would make a poison's objective rise is not taken, and the poison's step size is multiplied by
-   ``decay``. Objectives before and after a step are compared under the same dropout. The benchmark's code compares
-   objectives before steps: after the first rise the poison stays where it rose to, for nothing can change any more.
+   ``decay``. Objectives before and after a step are compared under the same dropout. The benchmark's code (with its
+   box) compares objectives before steps, so after the first rise the poison stays for good where it rose to.
 4. The distance to the base is halved too, so that the paper's backward step belongs to the objective; it is a mean
    over normalised pixels, so ``penalty`` does not depend on the size of images. The projection onto the allowed set
    comes after it; the benchmark's code has either the one or the other.
 5. With several targets the watermark is their mean.
 6. Surrogates are trained on the victim's clean data, as difference 4 of ``convex_polytope``; dropout is left on while
-   crafting as there (paper and benchmark: no dropout; ``dropout=False``).
+   crafting as there (the benchmark's networks are in evaluation mode: ``dropout=False``).
 """
 
 from __future__ import annotations
