@@ -6,14 +6,15 @@ https://arxiv.org/abs/2210.09671, Algorithm 1; the authors' release: https://git
 After a warm-up, every few epochs: take the softmax outputs of the unaugmented rows, cluster the gradients
 ``p - onehot(y)`` of each class around greedy medoids, and drop for good the rows whose medoid represents nobody else.
 
-Presets: ``release-40`` and ``release-200`` are the released settings for trainings of 40 and 200 epochs. ``paper`` is
-the text's: a warm-up of 10 epochs for a fraction of 0.1 (20 for 0.2, 30 for 0.3), gradients with the bias, and each
-round clusters what the rounds before have left; its interval is the release's. ``guarded`` is the default and ours,
-because the others can ruin a network: late rounds and small classes lose far more than poison. Most of what is dropped
-is the hard tail of the data, in late rounds up to a quarter of a class at once; De Gaspari et al. 2024
-(https://arxiv.org/abs/2403.13523) fine-tuned on 50 images a class and saw accuracy fall from 89 % to about 70 % with
-fractions of 0.1 and 0.2 and to 28 % with 0.3. So ``guarded`` takes at most 30 % of a class in all, leaves classes of 20
-rows or fewer alone, and derives its rounds from the length of the training. No attack was run to choose these numbers.
+Presets: ``release-40`` and ``release-200`` are the released settings for trainings of 40 and 200 epochs;
+``release-transfer`` and ``release-fine-tune`` those for 40 epochs on pretrained features. ``paper`` is the text's: a
+warm-up of 10 epochs for a fraction of 0.1 (20 for 0.2, 30 for 0.3), gradients with the bias, and each round clusters
+what the rounds before have left; its interval is the release's. ``guarded`` is the default and ours, because the others
+can ruin a network: late rounds and small classes lose far more than poison. Most of what is dropped is the hard tail of
+the data, in late rounds up to a quarter of a class at once; De Gaspari et al. 2024 (https://arxiv.org/abs/2403.13523)
+fine-tuned on 50 images a class and saw accuracy fall from 89 % to about 70 % with fractions of 0.1 and 0.2 and to 28 %
+with 0.3. So ``guarded`` takes at most 30 % of a class in all, leaves classes of 20 rows or fewer alone, and derives its
+rounds from the length of the training. No attack was run to choose these numbers.
 
 Differences from the paper and its release:
 
@@ -68,6 +69,8 @@ class EPIC(HookDefense):
             "paper": {"fraction": 0.1, "interval": 10, "warmup": 10, "ground_set": "active", **_AS_PUBLISHED},
             "release-40": {"interval": 2, "warmup": 10, **_RELEASE},
             "release-200": {"interval": 10, "warmup": 30, **_RELEASE},
+            "release-transfer": {"interval": 1, "warmup": 1, **_RELEASE, "fraction": 0.2, "stop": 10},
+            "release-fine-tune": {"interval": 1, "warmup": 5, **_RELEASE, "fraction": 0.6},
         }
     )
 
