@@ -85,7 +85,7 @@ class SGD(Learner):
 
     def problems(self, space: Space) -> list[str]:
         """A network that does not fit the data, and weights that do not fit the network."""
-        return super().problems(space) or self.start.problems(self.model)
+        return super().problems(space) or self.start.problems(self.model, space)
 
     def augment(self, inputs: Tensor, *, space: Space, generator: torch.Generator) -> Tensor:
         """A random draw of the augmentation."""
@@ -179,14 +179,18 @@ class SGD(Learner):
 
 @contextmanager
 def _training(trained: Sequence[torch.nn.Parameter], model: Classifier) -> Iterator[None]:
-    """Inside the block only ``trained`` ask for gradients; after it, all parameters do."""
-    chosen = {id(each) for each in trained}
-    for each in model.parameters():
+    """Inside the block only ``trained`` ask for gradients, and of these only those that did before; then all as before.
+
+    A network of the user's may have parts that are never trained.
+    """
+    chosen, asking = {id(each) for each in trained}, [each for each in model.parameters() if each.requires_grad]
+    for each in asking:
         each.requires_grad_(id(each) in chosen)
     try:
         yield
     finally:
-        model.requires_grad_(True)
+        for each in asking:
+            each.requires_grad_(True)
 
 
 def _batches(count: int, size: int, run: Run) -> Sequence[Tensor]:
