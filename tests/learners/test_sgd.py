@@ -458,3 +458,25 @@ def test_only_one_hook_can_fill_the_gradients(learner):
     for name, value in plain.items():
         assert torch.equal(value, alone[name])
         assert torch.equal(value, after[name])
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_adam_is_the_textbook(weight_decay):
+    """Kingma & Ba 2015, algorithm 1, with the momentum as first beta and the penalty in the gradient."""
+    settings = {"model": Linear(), "epochs": 3, "batch_size": 8, "lr": 0.05, "momentum": 0.8, "augmentation": None}
+    learner = SGD(**settings, optimiser="adam", schedule="steps", drops=(2,), weight_decay=weight_decay)
+    diary, data = Diary(), table()
+    found = list(learner.fit(data, seed=Seed(1), hooks=(diary,)).model.parameters())
+    expected = [p.detach().clone() for p in learner.build(data.space, Seed(1).child("weights")).parameters()]
+    firsts, seconds = ([torch.zeros_like(value) for value in expected] for _ in range(2))
+    for step, batch in enumerate(diary.seen, start=1):
+        errors = (batch.inputs @ expected[0].T + expected[1]).softmax(1) - functional.one_hot(batch.labels, 3)
+        slopes = [errors.T @ batch.inputs / len(errors), errors.mean(0)]
+        for k, value in enumerate(expected):
+            slope = slopes[k] + weight_decay * value
+            firsts[k] = 0.8 * firsts[k] + 0.2 * slope
+            seconds[k] = 0.999 * seconds[k] + 0.001 * slope**2
+            rate = 0.05 if step <= 6 else 0.005  # three steps an epoch
+            value -= rate * (firsts[k] / (1 - 0.8**step)) / ((seconds[k] / (1 - 0.999**step)).sqrt() + 1e-8)
+    for here, there in zip(found, expected, strict=True):
+        assert torch.allclose(here, there, rtol=1e-4, atol=1e-5)

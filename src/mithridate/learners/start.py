@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from mithridate.dataset import Space
 from mithridate.errors import ConfigError, MithridateError, ModelError
-from mithridate.learners.weights import Own, Trained, Weights
+from mithridate.learners.weights import Weights
 from mithridate.model import Architecture, Classifier
 from mithridate.seeding import Seed
 
@@ -47,8 +48,8 @@ class Start(ABC):
     def source(self) -> Weights | None:
         """Where the weights come from; None for from scratch."""
 
-    def problems(self, model: Architecture) -> list[str]:
-        """Why ``model`` cannot start so, found without training anything; empty where it can."""
+    def problems(self, model: Architecture, space: Space) -> list[str]:
+        """Why ``model`` cannot start so on data of ``space``, found without training anything; empty where it can."""
         return []
 
 
@@ -97,14 +98,21 @@ class Pretrained(Start):
         return self.weights
 
     @final
-    def problems(self, model: Architecture) -> list[str]:
+    def problems(self, model: Architecture, space: Space) -> list[str]:
         """Weights that cannot be had, or that are those of another network."""
-        found = self.weights.problems()
-        if isinstance(self.weights, Own) and self.head == "new":
-            return found  # a zoo's network is built with a new head
-        if isinstance(self.weights, Trained):
-            found += _differences(self.weights, model)
-        return found
+        try:
+            return self.weights.problems() or self._misfits(model, space)
+        except MithridateError as error:
+            return [f"start: {error}"]
+
+    def _misfits(self, model: Architecture, space: Space) -> list[str]:
+        """That the weights do not fit the network; what is to be pretrained is built, not trained."""
+        with Seed(0).scope():
+            network = model.build(space)
+        state = self.weights.sample()
+        if state is not None:
+            _copy(state, network, head=self.head == "kept")
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +164,7 @@ def _copy(state: Mapping[str, Tensor], model: Classifier, *, head: bool) -> None
     last = {id(each) for each in model.head_parameters()}
     own = model.state_dict(keep_vars=True)
     wanted = {name: each for name, each in own.items() if head or id(each) not in last}
+    strange = [name for name in state if name not in own]
     for name, each in wanted.items():
         if name not in state:
             raise ModelError(
@@ -168,20 +177,10 @@ def _copy(state: Mapping[str, Tensor], model: Classifier, *, head: bool) -> None
                 f"'{name}' has shape {tuple(each.shape)} in this network, but {tuple(state[name].shape)} in the "
                 f"weights{what}"
             )
+    if strange:  # a deeper network of the same family
+        raise ModelError(
+            f"the weights hold '{strange[0]}', which this network lacks; they are those of another network"
+        )
     with torch.no_grad():
         for name, each in wanted.items():
             each.data.copy_(state[name])
-
-
-def _differences(weights: Trained, model: Architecture) -> list[str]:
-    """That the pretrained network is not the one that starts from it; both are built, none is trained."""
-    try:
-        space = weights.space()
-        with Seed(0).scope():
-            networks = weights.learner.build(space, Seed(0)), model.build(space)
-    except MithridateError as error:
-        return [f"pretraining: {error}"]
-    theirs, ours = ({name: each.shape for name, each in network.state_dict().items()} for network in networks)
-    if ours != theirs:
-        return ["the network to be pretrained is another one than the network that starts from it; name one model"]
-    return []

@@ -16,7 +16,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from mithridate.dataset import Space
-from mithridate.errors import ConfigError, FormatError
+from mithridate.errors import ConfigError, FormatError, MithridateError
 from mithridate.learner import Learner, Progress, trained
 from mithridate.learners.cached import Cached, training_key
 from mithridate.loading import load as load_data
@@ -37,6 +37,10 @@ class Weights(ABC):
     def load(self, device: torch.device) -> Mapping[str, Tensor] | None:
         """The state of a whole network, head and normalisation included; None: what the architecture is built with."""
 
+    @abstractmethod
+    def sample(self) -> Mapping[str, Tensor] | None:
+        """A state with the names and shapes of :meth:`load`'s, on the CPU, made without training anything."""
+
     def problems(self) -> list[str]:
         """Why they cannot be had, found without training anything; empty where they can."""
         return []
@@ -51,6 +55,9 @@ class Own(Weights):
     def load(self, device: torch.device) -> Mapping[str, Tensor] | None:
         """Nothing: the network has them."""
         return None
+
+    def sample(self) -> None:
+        """Nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +82,25 @@ class File(Weights):
         object.__setattr__(self, "sha256", self.sha256.lower() or found)
 
     def load(self, device: torch.device) -> Mapping[str, Tensor]:
-        """The tensors of the file. Raises :class:`FormatError` where it is absent or no safetensors."""
+        """The tensors of the file. Raises :class:`FormatError` where it is absent, no safetensors or another by now."""
         try:
-            return {name: each.to(device) for name, each in load(self.path.read_bytes()).items()}
+            stored = self.path.read_bytes()
+            found = {name: each.to(device) for name, each in load(stored).items()}
         except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
             raise FormatError(
                 f"no weights can be read from '{self.path}' ({type(error).__name__}); name a .safetensors file with "
                 "the state of the network"
             ) from error
+        if self.sha256 and hashlib.sha256(stored).hexdigest() != self.sha256:  # results are kept under it
+            raise FormatError(f"'{self.path}' has changed since the settings were read; put it back, or begin anew")
+        return found
+
+    def sample(self) -> Mapping[str, Tensor]:
+        """The tensors of the file."""
+        return self.load(torch.device("cpu"))
 
     def problems(self) -> list[str]:
-        """That the file is absent or damaged."""
+        """That the file is absent, damaged or another by now."""
         try:
             self.load(torch.device("cpu"))
         except FormatError as error:
@@ -113,6 +128,17 @@ class Trained(Weights):
     def load(self, device: torch.device) -> Mapping[str, Tensor]:
         """The trained network's state: found, or trained now."""
         return self.network(device).model.state_dict()
+
+    def sample(self) -> Mapping[str, Tensor]:
+        """The state of the network before its training."""
+        return self.learner.build(self.space(), Seed(0)).state_dict()
+
+    def problems(self) -> list[str]:
+        """That its data cannot be had, or that the network cannot be trained on them."""
+        try:
+            return [f"pretraining: {each}" for each in self.learner.problems(self.space())]
+        except MithridateError as error:
+            return [f"pretraining: {error}"]
 
     def network(self, device: torch.device, *, watch: Watch = silent) -> Progress:
         """The finished pretraining, found or done now."""
