@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -65,21 +65,32 @@ def distinct(things: Sequence[Any], names: Sequence[str]) -> list[str]:
 
 def _differences(things: Sequence[Any], names: Sequence[str], k: int) -> str:
     """What sets thing ``k`` apart from those of the same name; its number where nothing does."""
-    mine = _leaves(plain(things[k]))
-    others = [_leaves(plain(thing)) for j, thing in enumerate(things) if names[j] == names[k] and j != k]
-    apart = [key for key in mine if any(other.get(key) != mine[key] for other in others)]
-    return ", ".join(f"{key}={short(mine[key])}" for key in apart) or f"number {k + 1}"
+    others = [plain(thing) for j, thing in enumerate(things) if names[j] == names[k] and j != k]
+    apart = _apart(plain(things[k]), others)
+    return ", ".join(f"{place}={short(value)}" for place, value in apart.items()) or f"number {k + 1}"
 
 
-def _leaves(settings: Any, place: str = "") -> dict[str, Any]:
-    """Settings inside settings under dotted places (``start.weights.seed``); those of a kind stay together."""
+def _apart(mine: Mapping[str, Any], others: Sequence[Mapping[str, Any]], place: str = "") -> dict[str, Any]:
+    """Settings in which ``mine`` differ from any of ``others``, those inside settings under dotted places.
+
+    Of settings of another kind only the kind is told; inside settings of the same kind, what differs there.
+    """
     found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict) and value.keys() - {"name"}:
-            found |= _leaves(value, f"{place}{key}.")
-        else:
+    for key, value in mine.items() if others else ():
+        theirs = [other.get(key) for other in others]
+        alike = [each for each in theirs if isinstance(each, dict) and isinstance(value, dict) and _same(value, each)]
+        if len(alike) == len(theirs):
+            found |= _apart(value, alike, f"{place}{key}.")
+        elif isinstance(value, dict) and "name" in value:
+            found |= {f"{place}{key}": value["name"]} | _apart(value, alike, f"{place}{key}.")
+        elif any(each != value for each in theirs):
             found[f"{place}{key}"] = value
     return found
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether settings are of one kind."""
+    return one.get("name") == other.get("name") and one.keys() == other.keys()
 
 
 def short(value: Any) -> str:
