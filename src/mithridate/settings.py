@@ -64,10 +64,17 @@ def distinct(things: Sequence[Any], names: Sequence[str]) -> list[str]:
 
 
 def _differences(things: Sequence[Any], names: Sequence[str], k: int) -> str:
-    """What sets thing ``k`` apart from those of the same name; its number where nothing does."""
-    others = [plain(thing) for j, thing in enumerate(things) if names[j] == names[k] and j != k]
-    apart = _apart(plain(things[k]), others)
-    return ", ".join(f"{place}={short(value)}" for place, value in apart.items()) or f"number {k + 1}"
+    """What sets thing ``k`` apart from those of the same name; its number where nothing does.
+
+    Where one setting tells all of them apart, that one alone (of several the least nested); else all that differ.
+    """
+    forms = {j: plain(thing) for j, thing in enumerate(things) if names[j] == names[k]}
+    apart = {j: _apart(form, [other for i, other in forms.items() if i != j]) for j, form in forms.items()}
+    shared = [place for place in apart[k] if all(place in each for each in apart.values())]
+    places = sorted(shared, key=lambda place: place.count("."))
+    telling = (place for place in places if len({short(each[place]) for each in apart.values()}) == len(apart))
+    chosen = [one] if (one := next(telling, None)) else list(apart[k])
+    return ", ".join(f"{place}={short(apart[k][place])}" for place in chosen) or f"number {k + 1}"
 
 
 def _apart(mine: Mapping[str, Any], others: Sequence[Mapping[str, Any]], place: str = "") -> dict[str, Any]:
