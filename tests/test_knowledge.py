@@ -1,0 +1,89 @@
+"""White, grey, black: the words follow from who shares what with the victim, and from nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from mithridate.datasets.digits import Digits
+from mithridate.defense import protect
+from mithridate.defenses.mixup import Mixup
+from mithridate.knowledge import MEANING, box
+from mithridate.learners.sgd import SGD
+from mithridate.learners.start import FineTune, Transfer
+from mithridate.learners.weights import File, Own, Trained
+from mithridate.models.mlp import MLP
+from mithridate.models.smallconvnet import SmallConvNet
+from mithridate.models.wrapped import Wrapped
+
+NET = SmallConvNet(widths=(4, 6))
+OTHER = MLP(hidden=(8,))
+RECIPE = SGD(model=NET, epochs=2)
+SOURCE = Trained(data=Digits(), learner=RECIPE)
+
+
+def on(weights, model=NET, kind=Transfer, **settings):
+    return SGD(model=model, start=kind(weights=weights), **settings)
+
+
+VICTIM = on(SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("surrogates", "victim", "expected"),
+    [
+        # the same pretrained weights, whatever is trained on them and how
+        ([VICTIM], VICTIM, "white-box"),
+        ([on(SOURCE, epochs=3, lr=0.5)], VICTIM, "white-box"),
+        ([on(SOURCE, kind=FineTune)], VICTIM, "white-box"),
+        ([VICTIM], on(SOURCE, kind=FineTune), "white-box"),
+        ([on(Own())], on(Own()), "white-box"),
+        # dropout while crafting is the attacker's own affair
+        ([on(SOURCE, replace(NET, dropout=0.25))], VICTIM, "white-box"),
+        # the same architecture, other weights: another seed, recipe, data or none at all
+        ([on(replace(SOURCE, seed=1))], VICTIM, "grey-box"),
+        ([on(replace(SOURCE, learner=replace(RECIPE, epochs=3)))], VICTIM, "grey-box"),
+        ([on(replace(SOURCE, data=Digits(train_rows=50)))], VICTIM, "grey-box"),
+        ([SGD(model=NET)], VICTIM, "grey-box"),
+        ([on(SOURCE)], SGD(model=NET), "grey-box"),
+        ([on(replace(SOURCE, seed=1), replace(NET, dropout=0.25))], VICTIM, "grey-box"),
+        # from scratch nothing but the architecture can be shared, even where all settings are equal
+        ([RECIPE], RECIPE, "grey-box"),
+        # other architectures; a width is one
+        ([SGD(model=OTHER)], VICTIM, "black-box"),
+        ([SGD(model=replace(NET, widths=(4, 7)))], SGD(model=NET), "black-box"),
+        ([on(Own(), OTHER)], on(Own()), "black-box"),
+        ([SGD(model=Wrapped(factory="a:b"))], SGD(model=Wrapped(factory="a:c")), "black-box"),
+        ([], VICTIM, "black-box"),
+        # of an ensemble, the one that knows most
+        ([SGD(model=OTHER), SGD(model=NET)], VICTIM, "grey-box"),
+        ([SGD(model=OTHER), SGD(model=NET), VICTIM], VICTIM, "white-box"),
+        ([SGD(model=OTHER), SGD(model=MLP(hidden=(9,)))], VICTIM, "black-box"),
+    ],
+)
+def test_the_word_is_that_of_the_most_that_is_shared(surrogates, victim, expected):
+    assert box(surrogates, victim) == expected
+    assert box(surrogates[::-1], victim) == expected
+
+
+def test_a_file_is_shared_by_those_who_read_it(tmp_path: Path):
+    one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    for value, path in enumerate((one, other)):
+        safetensors.torch.save_file({"x": torch.tensor(value)}, path)
+    assert box([on(File(path=one))], on(File(path=one))) == "white-box"
+    assert box([on(File(path=one))], on(File(path=other))) == "grey-box"
+
+
+def test_a_learner_of_another_kind_shares_what_it_is():
+    """Nothing is known of its network, so only an equal one counts."""
+    one, same, other = (protect(SGD(model=net), [Mixup()]) for net in (NET, NET, OTHER))
+    assert box([one], same) == "grey-box"
+    assert box([one], other) == "black-box"
+
+
+def test_every_word_is_explained():
+    assert set(MEANING) == {"white-box", "grey-box", "black-box"}
