@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from mithridate import config, registry
 from mithridate.datasets.digits import Digits
 from mithridate.errors import ConfigError, MithridateError, ProblemsError
 from mithridate.experiment import Controls, Experiment
+from mithridate.learner import Learner
 from mithridate.learners.sgd import SGD
+from mithridate.learners.start import FineTune, Scratch
+from mithridate.learners.weights import Own, Trained
+from mithridate.models.linear import Linear
+from mithridate.models.mlp import MLP
 from mithridate.preflight import problems
 from mithridate.settings import plain
 from mithridate.threat import Linf, ThreatModel
@@ -185,6 +191,92 @@ class TestValues:
         slow = read(victims=[{"recipe": "paper-40", "model": "convnet"}]).victims[0]
         assert isinstance(slow, SGD)
         assert slow.lr == 0.01  # a tenth for networks without residual connections
+
+
+class TestPretraining:
+    """A pretraining that names no network pretrains the one that starts from it."""
+
+    @staticmethod
+    def settings(learner: Any, **changes: Any) -> dict[str, Any]:
+        weights = {"name": "trained", "data": "digits", "learner": learner}
+        return {"model": {"name": "mlp", "hidden": [4]}, "start": {"name": "transfer", "weights": weights}, **changes}
+
+    @staticmethod
+    def found(settings: dict[str, Any]) -> SGD:
+        learner = config.parse(Learner, settings)  # type: ignore[type-abstract]
+        assert isinstance(learner, SGD)
+        return learner
+
+    def pretraining(self, learner: Any, **changes: Any) -> SGD:
+        weights = self.found(self.settings(learner, **changes)).start.source()
+        assert isinstance(weights, Trained)
+        assert isinstance(weights.learner, SGD)
+        return weights.learner
+
+    @pytest.mark.parametrize(
+        "learner", [{"epochs": 3}, {"recipe": "benchmark-200"}, {"name": "sgd", "epochs": 3}], ids=str
+    )
+    def test_shares_the_network(self, learner: dict[str, Any]) -> None:
+        assert self.pretraining(learner).model == MLP(hidden=(4,))
+        assert self.pretraining(learner, recipe="benchmark-transfer").model == MLP(hidden=(4,))
+        assert self.pretraining(learner, model="linear").model == Linear()
+
+    def test_gets_the_rate_of_its_recipe_for_that_network(self) -> None:
+        assert self.pretraining({"recipe": "paper-40"}, model="convnet").lr == 0.01
+        assert self.pretraining({"recipe": "paper-40"}).lr == 0.1
+
+    def test_of_a_pretraining_shares_it_too(self) -> None:
+        deepest = self.settings({"epochs": 2})["start"]
+        middle = self.pretraining({"epochs": 3, "start": deepest})
+        source = middle.start.source()
+        assert isinstance(source, Trained)
+        assert isinstance(source.learner, SGD)
+        assert (source.learner.model, source.learner.epochs, middle.model) == (MLP(hidden=(4,)), 2, MLP(hidden=(4,)))
+
+    def test_keeps_a_network_of_its_own(self) -> None:
+        assert self.pretraining({"model": {"name": "mlp", "hidden": [5]}}).model == MLP(hidden=(5,))
+
+    def test_leaves_what_is_no_pretraining_alone(self) -> None:
+        own = self.settings({}, start={"name": "fine-tune", "weights": "own"})
+        assert self.found(own).start == FineTune(weights=Own())
+        assert self.found(self.settings({}, start="scratch")).start == Scratch()
+
+    def test_leaves_the_settings_it_was_given_alone(self) -> None:
+        settings = self.settings({"epochs": 3})
+        before = deepcopy(settings)
+        self.found(settings)
+        assert settings == before
+
+    def test_is_written_with_its_network(self) -> None:
+        learner = self.found(self.settings({"epochs": 3}))
+        assert self.found(config.read_yaml(config.write_yaml(learner), where="f")) == learner
+
+    @pytest.mark.parametrize(
+        ("start", "sentences"),
+        [
+            ({"name": "transfer"}, ["start.weights: this setting is needed"]),
+            ({"name": "transfer", "weights": {"name": "trained", "data": "digits", "learner": 3}},
+             ["start.weights.learner: a name, or a mapping with a 'name', is needed, but this is 3"]),
+            ({"name": "transfer", "weights": {"name": "trained", "learner": {"epochs": 0}}},
+             ["start.weights.learner: epochs must be at least 1, but it is 0",
+              "start.weights.data: this setting is needed"]),
+            ({"name": "transfer", "weights": [1]},
+             ["start.weights: a name, or a mapping with a 'name', is needed, but this is a list of 1"]),
+        ],
+    )  # fmt: skip
+    def test_that_is_none_is_refused_in_sentences(self, start: dict[str, Any], sentences: list[str]) -> None:
+        with pytest.raises(ProblemsError) as caught:
+            self.found({"model": "linear", "start": start})
+        assert sorted(each.removeprefix(".") for each in caught.value.problems) == sorted(sentences)
+
+    def test_of_a_network_that_is_none_is_refused_twice(self) -> None:
+        with pytest.raises(ProblemsError) as caught:
+            self.found(self.settings({}, model=3))
+        sentence = "model: a name, or a mapping with a 'name', is needed, but this is 3"
+        assert [each.removeprefix(".") for each in caught.value.problems] == [
+            sentence,
+            f"start.weights.learner.{sentence}",
+        ]
 
 
 class TestText:
