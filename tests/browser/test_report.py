@@ -12,6 +12,7 @@ import pytest
 from mithridate.report import page
 from tests.report.fabricate import fabricate
 from tests.report.fabricate_defenses import fabricate_defenses, twenty
+from tests.report.fabricate_polytopes import fabricate_polytopes
 
 pytestmark = pytest.mark.browser
 
@@ -50,6 +51,18 @@ def browser() -> Iterator[Any]:
 def defended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty defenses and controls, ten trials of two networks."""
     return page.write(fabricate_defenses(tmp_path_factory.mktemp("defended"), twenty()))
+
+
+@pytest.fixture(scope="module")
+def featured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two feature-space attacks in five networks, with published numbers and a pretraining."""
+    return page.write(fabricate_polytopes(tmp_path_factory.mktemp("featured"), trials=2, networks=5, name=HOSTILE[0]))
+
+
+@pytest.fixture
+def opened_featured(browser: Any, featured: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The report about feature-space attacks, likewise."""
+    yield from _window(browser, featured, *request.param)
 
 
 @pytest.fixture
@@ -167,3 +180,29 @@ def test_controls_stand_apart_and_dropped_poison_is_framed(opened_defended: Any)
     clean = opened_defended.locator(".dropped li:not(.poison) img").first.evaluate(border)
     assert poison != clean == "rgba(0, 0, 0, 0)"
     assert opened_defended.locator(".dropped .poison").first.inner_text().endswith("poison")
+
+
+@pytest.mark.parametrize("opened_featured", SCREENS, indirect=True, ids=lambda screen: f"{screen[0]}-{screen[1]}")
+def test_where_the_poison_lies_fits_on_every_screen(opened_featured: Any):
+    """No sideways scrolling; every bar of the coefficients stands on its line and under the top of its scale."""
+    assert opened_featured.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    figures = opened_featured.locator("#polytopes > .views .plotted")
+    assert figures.count() == 2 * 4
+    widest = "all => Math.max(...all.map(each => each.getBoundingClientRect().right))"
+    assert figures.evaluate_all(widest) <= opened_featured.viewport_size["width"]
+    inside = """all => all.every(field => [...field.querySelectorAll("i")].every(bar => {
+      const [outer, inner] = [field, bar].map(each => each.getBoundingClientRect());
+      return inner.width > 0 && inner.top >= outer.top - 1 && inner.bottom <= outer.bottom + 1;
+    }))"""
+    fields = opened_featured.locator("#polytopes > .views .field")
+    assert fields.count() == 2 * 4
+    assert fields.evaluate_all(inside)
+
+
+@pytest.mark.parametrize("opened_featured", [(1280, "light")], indirect=True)
+def test_a_published_number_leads_to_its_source(opened_featured: Any):
+    table = opened_featured.locator("#results table.results")
+    assert table.evaluate("each => each.parentElement.scrollWidth <= each.parentElement.clientWidth")
+    table.get_by_role("link", name="source 1").first.click()
+    assert opened_featured.evaluate("location.hash") == "#source-1"
+    assert "Schwarzschild" in opened_featured.locator("#source-1").inner_text()

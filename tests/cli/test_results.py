@@ -11,8 +11,10 @@ from rich.console import Console
 from mithridate.cli.results import results_table
 from mithridate.report import tables
 from mithridate.report.load import read
+from mithridate.store import Store
 from tests.report.fabricate import fabricate
 from tests.report.fabricate_defenses import EPIC, NONE, Made, controls, fabricate_defenses
+from tests.report.fabricate_polytopes import SOURCE, fabricate_polytopes
 
 ORACLE = Made(name="oracle-filter", success=0.0, rounds=((0, 160, 160),), control_of=("epic", "knn"), oracle=True)
 
@@ -58,3 +60,40 @@ def test_no_number_is_cut_on_a_narrow_terminal(defended: Path):
     for each in ("360", "64%", "6.7%", "[1-26%]", "(1.4x)", "100%"):
         assert each in found
     assert "…" not in found
+
+
+def test_published_numbers_stand_beside_ours_with_their_sources(tmp_path: Path):
+    folder = fabricate_polytopes(tmp_path, trials=8)
+    for width in (80, 120):
+        found = printed(folder, width)
+        assert "published" in found
+        assert "95%" in found
+        assert "n=100" in found
+        assert f"[1] published: {SOURCE}" in found
+        assert "…" not in found
+
+
+def test_rates_outside_our_interval_are_said(tmp_path: Path):
+    folder = fabricate_polytopes(tmp_path, trials=4)
+    with Store(folder) as store:
+        store.describe(published=[{**store.meta()["published"][0], "rate": 0.05}])
+    assert "ours above" in printed(folder)
+
+
+def test_knowledge_stands_in_the_head_where_shared_and_else_with_the_victim(tmp_path: Path):
+    rows = tables.summary(read(fabricate_polytopes(tmp_path, trials=1)))["rows"]
+    mixed, shared = Console(file=io.StringIO(), width=160), Console(file=io.StringIO(), width=160)
+    mixed.print(results_table(rows, title=""))
+    shared.print(results_table([each | {"box": "white-box"} for each in rows], title=""))
+    texts = [console.file.getvalue() for console in (mixed, shared)]  # type: ignore[attr-defined]
+    assert "resnet18, transfer (white-box)" in texts[0]
+    assert "vgg11, transfer (black-box)" in texts[0]
+    assert "knowledge:" not in texts[0]
+    assert "  knowledge: white-box (the attacker crafts with the very weights" in texts[1]
+    assert texts[1].count("white-box") == 1
+
+
+def test_what_was_not_recorded_is_not_shown(tmp_path: Path):
+    found = printed(fabricate(tmp_path, trials=1, runs=1))
+    assert "knowledge" not in found
+    assert "published" not in found

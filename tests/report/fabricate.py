@@ -81,10 +81,17 @@ def scenario(radius: float, budget: float) -> str:
 
 
 def add_craft(
-    store: Store, trial: int, *, radius: float = 32 / 255, budget: float = 0.04, base: bool = True, size: int = 28
+    store: Store,
+    trial: int,
+    *,
+    radius: float = 32 / 255,
+    budget: float = 0.04,
+    base: bool = True,
+    size: int = 28,
+    **changes: Any,
 ) -> str:
     """One poison set of twelve rows, with its row in the store; its key."""
-    key = f"craft-{trial}-{radius:.4f}-{budget}"
+    key = f"craft-{changes.get('attack', '')}{trial}-{radius:.4f}-{budget}"
     folder = store.poison_folder(key)
     folder.mkdir(parents=True)
     clean = images(12, trial, size)
@@ -116,7 +123,7 @@ def add_craft(
         },
         "folder": f"poisons/{key}",
     }
-    store.add(key, "craft", row)
+    store.add(key, "craft", row | changes)
     return key
 
 
@@ -134,7 +141,7 @@ def add_victim(
     **changes: Any,
 ) -> None:
     """One judged network. Clean ones are trained once and judged on every trial."""
-    place = f"{control}-{defense}-{run}"
+    place = f"{control}-{changes.get('attack') or ''}{changes.get('victim', '')}{defense}-{run}"
     training = place if control == "clean" else f"{place}-{trial}-{radius:.4f}-{budget}"
     own, aim = true(trial), wanted(trial)
     chance = [0.04] * 5

@@ -6,7 +6,7 @@ import math
 import re
 
 from mithridate.report.figures import Line, Point, curves, rates, scatter
-from mithridate.report.load import FeatureMap
+from mithridate.report.planes import FeatureMap
 
 HOSTILE = '</svg><script>alert("1")</script> $\\frac{1}$ 日本'
 

@@ -12,6 +12,7 @@ from mithridate.errors import StoreError
 from mithridate.report.load import Run, read
 from mithridate.store import Store
 from tests.report.fabricate import add_victim
+from tests.report.fabricate_polytopes import fabricate_polytopes
 
 
 def test_needs_no_torch():
@@ -46,6 +47,25 @@ def test_a_row_that_cannot_be_counted_is_refused_by_name(tmp_path: Path, change)
         store.add("the-key", "victim", row | change)
     with pytest.raises(StoreError, match="the-key"):
         read(tmp_path)
+
+
+def test_pretraining_counts_as_a_job_and_takes_only_the_time_it_took_here(tmp_path: Path):
+    found = read(fabricate_polytopes(tmp_path, trials=2))
+    # 1 pretraining, 2 attacks x 2 trials x (1 craft + 2 victims), 2 victims x 1 clean training
+    assert found.done == 1 + 2 * 2 * 3 + 2
+    assert found.seconds == pytest.approx((300 - 290) + 4 * 12 + (8 + 2) * 20)
+
+
+def test_pretraining_that_is_no_longer_asked_for_is_left_out(tmp_path: Path):
+    with Store(fabricate_polytopes(tmp_path, trials=1)) as store:
+        store.describe(keys=[row["key"] for row in store.rows() if row["kind"] != "pretraining"])
+    assert read(tmp_path).pretrainings == ()
+
+
+def test_a_run_that_knows_nothing_of_feature_space_loads_as_before(run: Run):
+    assert all(each.polytopes == () for each in run.crafts)
+    assert all(each.box is None for each in run.victims)
+    assert run.pretrainings == run.published == ()
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path):

@@ -13,6 +13,7 @@ from mithridate.report import page
 from mithridate.report.load import read
 from mithridate.store import Store
 from tests.report.fabricate import CLASSES, COMMAND, add_craft, add_victim, experiment, fabricate, fail
+from tests.report.fabricate_polytopes import SOURCE, fabricate_polytopes
 
 HOSTILE = ("<script>alert(1)</script>", "a\"b' onerror=x", "{{ 7 * 7 }}", "</style>", "日本 &amp; $x$")
 
@@ -187,3 +188,43 @@ def test_variations_may_have_fewer_trials(tmp_path: Path):
     found = text(tmp_path)
     assert found.count("4 of 6 networks") == 1  # the base scenario lacks a trial, the variation lacks nothing
     assert found.count("4 networks") == 1
+
+
+@pytest.fixture(scope="module")
+def featured(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Feature-space attacks under hostile names, 50 trials in 18 networks."""
+    folder = tmp_path_factory.mktemp("featured")
+    attacks = ("bullseye-polytope",)
+    return html(
+        fabricate_polytopes(folder, trials=50, networks=18, attacks=attacks, name=HOSTILE[0], source=HOSTILE[1])
+    )
+
+
+def test_feature_space_attacks_of_many_networks_stay_under_three_megabytes(featured: str):
+    assert len(featured.encode()) < 3_000_000
+    section = featured.split('<section id="polytopes"')[1].split("</section>")[0]
+    assert section.count("<svg") == 3 * 4  # trials, networks
+    assert "14 further networks of this trial are not drawn" in section
+
+
+def test_names_of_networks_and_sources_are_escaped(featured: str):
+    elements = Elements(featured).found
+    assert sum(tag == "script" for tag, _ in elements) == 1
+    assert not [name for _, attributes in elements for name in attributes if name.startswith("on")]
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for tag, a in elements if tag == "a"} <= set(ids)
+
+
+def test_published_numbers_knowledge_and_pretraining_are_shown(tmp_path: Path):
+    fabricate_polytopes(tmp_path, trials=1, networks=1)
+    found = text(tmp_path)
+    assert f"over 100 trials ({SOURCE})" in found
+    assert "white-box" in found
+    assert "resnet18, 40 epochs, on cifar10, seed 0 cifar10, classes bird/cat, per class 0:1000 2000 91.3" in found
+
+
+def test_without_any_of_that_the_page_is_as_before(folder: Path):
+    found = html(folder)
+    for each in ("Where the poison lies", "Published", "white-box", "pretrained before", "Distance to the target"):
+        assert each not in found.split("</style>")[1]

@@ -12,6 +12,7 @@ from mithridate.report import combinations, tables
 from mithridate.report.load import read
 from mithridate.store import Store
 from tests.report.fabricate import add_craft, add_victim, fabricate
+from tests.report.fabricate_polytopes import BULLSEYE, SOURCE, fabricate_polytopes
 
 SHAPE = {
     "attack": str,
@@ -134,3 +135,45 @@ def test_rows_that_are_no_longer_asked_for_are_left_out(tmp_path: Path):
         kept = [each["key"] for each in store.rows() if each["trial"] < 2]
         store.describe(keys=kept)
     assert row(tmp_path)["trials"] == 2
+
+
+def test_a_row_says_what_the_attacker_knows(tmp_path: Path):
+    rows = tables.summary(read(fabricate_polytopes(tmp_path)))["rows"]
+    assert [(each["victim"], each["box"]) for each in rows[:2]] == [
+        ("resnet18, transfer", "white-box"),
+        ("vgg11, transfer", "black-box"),
+    ]
+
+
+def test_what_was_not_recorded_is_null_and_what_nobody_published_is_empty(by_hand: Path):
+    assert (row(by_hand)["box"], row(by_hand)["published"]) == (None, [])
+
+
+def test_published_numbers_stand_in_their_own_rows_only(tmp_path: Path):
+    rows = tables.summary(read(fabricate_polytopes(tmp_path)))["rows"]
+    found = {(each["attack"], each["box"]): each["published"] for each in rows}
+    assert [key for key, each in found.items() if each] == [(BULLSEYE, "white-box")]
+    (number,) = found[BULLSEYE, "white-box"]
+    assert (number["rate"], number["trials"], number["source"]) == (0.95, 100, SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("rate", "ours"), [(0.95, "below"), (0.9, "agrees"), (0.5, "agrees"), (0.1, "agrees"), (0.05, "above")]
+)
+def test_our_interval_lies_below_around_or_above_a_published_rate(by_hand: Path, rate: float, ours: str):
+    """One of two independent trials: Wilson's interval is 9 % to 91 %."""
+    with Store(by_hand) as store:
+        published = {"attack": "gradient-matching", "victim": "convnet, 25 epochs", "rate": rate, "source": "s"}
+        store.describe(published=[published])
+    (number,) = row(by_hand)["published"]
+    assert number["ours"] == ours
+    assert number["words"].endswith(f"the published {100 * rate:.0f}\N{NO-BREAK SPACE}%")
+
+
+def test_published_numbers_are_for_the_undefended_base_scenario(tmp_path: Path):
+    fabricate(tmp_path, scenarios=((0.1, 0.04), (0.05, 0.04)), defenses=("none", "mixup"), noise=False)
+    with Store(tmp_path) as store:
+        published = {"attack": "gradient-matching", "victim": "convnet, 25 epochs", "rate": 0.5, "source": "s"}
+        store.describe(published=[published])
+    rows = tables.summary(read(tmp_path))["rows"]
+    assert [bool(each["published"]) for each in rows] == [True, False, False, False]

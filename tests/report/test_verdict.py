@@ -8,8 +8,10 @@ import pytest
 
 from mithridate.report.load import read
 from mithridate.report.verdict import Verdict, verdict
+from mithridate.report.words import KNOWLEDGE
 from mithridate.store import Store
 from tests.report.fabricate import CLASSES, add_craft, add_victim, fabricate
+from tests.report.fabricate_polytopes import fabricate_polytopes
 
 
 def of(folder: Path) -> Verdict:
@@ -100,3 +102,17 @@ def test_no_victims_no_verdict(tmp_path: Path, controls: list[str]):
         for control in controls:
             add_victim(store, control, 0, hit=False)
     assert verdict(read(tmp_path)) is None
+
+
+def test_says_what_the_attacker_knows_and_what_others_published(tmp_path: Path):
+    found = of(fabricate_polytopes(tmp_path, trials=4))
+    assert found.details[0] == "White-box: the attacker crafts with the very weights that the victim starts from."
+    text = " ".join(found.details).replace("\N{NO-BREAK SPACE}", " ")
+    assert "Published: 95 % over 100 trials (Schwarzschild et al. 2021, table as of September 2021)." in text
+    assert "Our interval holds that rate." in text  # 3 of 4: 30 % to 95.4 %
+
+
+def test_words_for_knowledge_are_those_of_the_experiment():
+    from mithridate.knowledge import MEANING
+
+    assert KNOWLEDGE == MEANING

@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from mithridate.report.words import KNOWLEDGE
+
 _PLACES = ("attack", "scenario", "victim", "defense")
 _PLAIN = ("success (95 %)", "clean base rate", "noise control", "accuracy", "trials x victims")
 _DEFENDED = ("success", "accuracy", "dropped", "of poison", "of clean", "time")
@@ -22,27 +24,29 @@ def results_table(rows: Sequence[Mapping[str, object]], *, title: str) -> Group:
     """
     if any(row.get("defense") != "none" for row in rows):
         return _defended_table(rows, title)
-    shared = _shared(rows)
+    shared, sources = _shared(rows), _sources(rows)
     table = Table()
     for heading in [name for name in _PLACES if name not in shared]:
         table.add_column(heading, overflow="fold")
-    for heading in _PLAIN:
+    for heading in _with_published(_PLAIN, sources):
         table.add_column(heading, justify="right", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, [*(str(row.get(name)) for name in _PLACES if name not in shared), *_plain(row)]))
-    return Group(*_head(rows, title, shared), table)
+        places = [_place(rows, row, name) for name in _PLACES if name not in shared]
+        table.add_row(*map(Text, [*places, *_with_published(_plain(row), sources, _published(row, sources))]))
+    return Group(*_head(rows, title, shared), table, *_notes(sources))
 
 
 def _defended_table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
-    shared = [name for name in _shared(rows) if name != "defense"]
+    shared, sources = [name for name in _shared(rows) if name != "defense"], _sources(rows)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in [name for name in _PLACES if name not in shared]:
         table.add_column(heading, overflow="fold")
-    for heading in _DEFENDED:
+    for heading in _with_published(_DEFENDED, sources):
         table.add_column(heading, justify="right", overflow="fold")
     for row in rows:
-        places = [str(row.get(name)) for name in _PLACES[:-1] if name not in shared]
-        table.add_row(*map(Text, [*places, _defense(row), *_defended(row)]))
+        places = [_place(rows, row, name) for name in _PLACES[:-1] if name not in shared]
+        numbers = _with_published(_defended(row), sources, _published(row, sources))
+        table.add_row(*map(Text, [*places, _defense(row), *numbers]))
     found = [(row.get("defense"), row.get("comparison")) for row in rows]
     said = [Text(f"  {name}: {each.get('words')}") for name, each in found if isinstance(each, dict)]
     sample = Text(f"  trials x victims: {rows[0].get('trials')} x {_ratio(rows[0])}, with 95 % intervals")
@@ -53,16 +57,63 @@ def _defended_table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
         if controls
         else []
     )
-    return Group(*_head(rows, title, shared), *([sample] if alike else []), table, *legend, *said)
+    return Group(*_head(rows, title, shared), *([sample] if alike else []), table, *legend, *said, *_notes(sources))
 
 
 def _shared(rows: Sequence[Mapping[str, object]]) -> list[str]:
     """The places that are the same in all rows."""
-    return [name for name in _PLACES if len({str(row.get(name)) for row in rows}) == 1]
+    return [name for name in _PLACES if len({_place(rows, row, name) for row in rows}) == 1]
+
+
+def _place(rows: Sequence[Mapping[str, object]], row: Mapping[str, object], name: str) -> str:
+    """Where a row belongs; a victim with what the attacker knows of it, where that is not the same in all rows."""
+    box = row.get("box")
+    return f"{row.get(name)} ({box})" if name == "victim" and box and _box(rows) is None else str(row.get(name))
+
+
+def _box(rows: Sequence[Mapping[str, object]]) -> object:
+    """What the attacker knows of the victims, if it is the same in all rows."""
+    found = {row.get("box") for row in rows}
+    return found.pop() if len(found) == 1 else None
 
 
 def _head(rows: Sequence[Mapping[str, object]], title: str, shared: Sequence[str]) -> list[Text]:
-    return [Text(title, style="italic"), *(Text(f"  {name}: {rows[0].get(name)}") for name in shared)]
+    lines = [f"  {name}: {rows[0].get(name)}" for name in shared]
+    box = _box(rows)
+    if box:
+        meaning = f" ({KNOWLEDGE[str(box)]})" if str(box) in KNOWLEDGE else ""
+        lines.append(f"  knowledge: {box}{meaning}")
+    return [Text(title, style="italic"), *map(Text, lines)]
+
+
+def _with_published(cells: Sequence[str], sources: Sequence[str], cell: str = "published") -> list[str]:
+    """Cells of a row with the published one after our success, where any row has one."""
+    return [cells[0], cell, *cells[1:]] if sources else list(cells)
+
+
+def _theirs(row: Mapping[str, object]) -> list[Mapping[str, object]]:
+    found = row.get("published")
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+
+
+def _sources(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """Where published numbers were read, in the order of their notes."""
+    return list(dict.fromkeys(str(each.get("source")) for row in rows for each in _theirs(row)))
+
+
+def _published(row: Mapping[str, object], sources: Sequence[str]) -> str:
+    """Published rates of a row, each with its source and, where our interval does not hold it, where ours lies."""
+    found = []
+    for each in _theirs(row):
+        ours = each.get("ours")
+        trials = f" (n={each.get('trials')})" if each.get("trials") else ""
+        said = f"{_percent(each.get('rate'))}{trials} [{sources.index(str(each.get('source'))) + 1}]"
+        found.append(said + (f"\nours {ours}" if ours in ("below", "above") else ""))
+    return "\n".join(found) or "-"
+
+
+def _notes(sources: Sequence[str]) -> list[Text]:
+    return [Text(f"  [{number}] published: {source}") for number, source in enumerate(sources, start=1)]
 
 
 def _defense(row: Mapping[str, object]) -> str:

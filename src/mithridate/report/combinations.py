@@ -33,6 +33,11 @@ class Cell:
         """The networks of one control."""
         return {"attack": self.poisoned, "noise": self.noise, "clean": self.clean}[control]
 
+    @property
+    def box(self) -> str | None:
+        """What the attacker knows of these victims, in one word; None where that was not recorded."""
+        return next((each.box for each in (*self.poisoned, *self.noise) if each.box), None)
+
 
 def cells(run: Run) -> list[Cell]:
     """Every combination of what was crafted with what was trained, in the order in which it was first seen.
@@ -126,10 +131,14 @@ def planned(run: Run, cell: Cell) -> int | None:
     count, runs, varied = (run.experiment.get(name) for name in ("trials", "runs", "vary_trials"))
     if not isinstance(count, int) or not isinstance(runs, int):
         return None
-    base = not run.crafts or cell.scenario == run.crafts[0].scenario  # variations come after the base scenario
-    if not base and isinstance(varied, int) and varied > 0:
+    if not in_base_scenario(run, cell) and isinstance(varied, int) and varied > 0:
         count = min(count, varied)
     return count * runs if count * runs > len(cell.poisoned) else None
+
+
+def in_base_scenario(run: Run, cell: Cell) -> bool:
+    """Whether a combination is in the scenario that the others vary; that one is crafted first."""
+    return not run.crafts or cell.scenario == run.crafts[0].scenario
 
 
 def peak_memory(cell: Cell) -> int | None:

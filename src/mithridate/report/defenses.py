@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mithridate.report import appraisal, defense_panels, dropped
+from mithridate.report.beside import Beside, beside
 from mithridate.report.combinations import Cell, accuracy, planned, same_attack, success
 from mithridate.report.comparison import Comparison, comparisons
 from mithridate.report.defense_panels import Removals
@@ -34,6 +35,7 @@ class Row:
     success: Estimate | None
     planned: int | None
     """Poisoned networks that the experiment plans, where some are left."""
+    published: tuple[Beside, ...]
     base: Estimate | None
     accuracy: Estimate | None
     effect: Effect
@@ -46,6 +48,8 @@ class Table:
     attack: str
     scenario: str
     victim: str
+    box: str | None
+    """What the attacker knows of the victim, where that was recorded."""
     rows: tuple[Row, ...]
 
 
@@ -116,7 +120,8 @@ def short(cell: Cell) -> tuple[str, bool]:
 def _table(run: Run, place: tuple[str, str, str], group: Sequence[Cell]) -> Table:
     plain = next((each for each in group if each.defense == "none" and each.poisoned), None)
     rows = tuple(_row(run, each, plain, drops(each, group)) for each in group)
-    return Table(attack=place[0], scenario=place[1], victim=place[2], rows=rows)
+    box = next((each.box for each in group if each.box), None)
+    return Table(attack=place[0], scenario=place[1], victim=place[2], box=box, rows=rows)
 
 
 def _row(run: Run, cell: Cell, plain: Cell | None, dropping: bool) -> Row:
@@ -129,6 +134,7 @@ def _row(run: Run, cell: Cell, plain: Cell | None, dropping: bool) -> Row:
         drops=dropping,
         success=success(cell.poisoned),
         planned=planned(run, cell),
+        published=tuple(beside(run, cell)),
         base=success(cell.clean),
         accuracy=accuracy(cell.poisoned),
         effect=effect(cell, plain),

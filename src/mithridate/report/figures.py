@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from mithridate.report.load import Control, FeatureMap
+from mithridate.report.load import Control
+from mithridate.report.planes import FeatureMap
 
 INK, FAINT = "#0a0101", "#0a0102"
 COLOURS: dict[Control, str] = {"attack": "#0a0103", "noise": "#0a0104", "clean": "#0a0105"}
@@ -36,6 +37,7 @@ MARKS: dict[Control, str] = {"attack": "o", "noise": "s", "clean": "D"}
 GROUPS: dict[str, tuple[str, str]] = {
     "target class": (COLOURS["clean"], "o"),
     "intended class": (INTENDED, "^"),
+    "base": (MUTED, "s"),
     "poison": (COLOURS["attack"], "X"),
     "target": (INK, "*"),
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from mithridate.errors import StoreError
+from mithridate.report.origins import Pretraining, Published, pretraining, published
+from mithridate.report.planes import FeatureMap, Polytope, feature_map, polytopes
 from mithridate.report.treatment import Treatment, treatment
 from mithridate.report.values import mapping, number, series, text, whole
 from mithridate.store import Failure, Store
@@ -38,6 +40,8 @@ class Craft:
     """One value for each recorded step: the matching loss and whatever else the attack followed."""
     folder: str
     """Where the poison set lies, relative to the run folder."""
+    polytopes: tuple[Polytope, ...]
+    """Where the poison lies, by surrogate; empty for attacks outside feature space."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +57,6 @@ class Target:
     hit: bool
     radius: int | None
     """Rows a poisoner would have to change to change the answer, where the defense certifies that."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureMap:
-    """A plane through a network's feature space, with some rows projected on it."""
-
-    points: tuple[tuple[float, float], ...]
-    groups: tuple[str, ...]
-    axes: tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +86,8 @@ class Victim:
     peak_memory: int | None
     curve: Series
     map: FeatureMap | None
+    box: str | None
+    """What the attacker knows of it (``white-box``, ``grey-box``, ``black-box``); None for clean networks."""
     treatment: Treatment
 
 
@@ -118,20 +115,24 @@ class Run:
     crafts: tuple[Craft, ...]
     victims: tuple[Victim, ...]
     surrogates: tuple[Surrogate, ...]
+    pretrainings: tuple[Pretraining, ...]
+    published: tuple[Published, ...]
     failures: tuple[Failure, ...]
 
     @property
     def done(self) -> int:
-        """Jobs finished: surrogates trained, poisons crafted, victims trained."""
-        return len(self.surrogates) + len(self.crafts) + len({victim.training for victim in self.victims})
+        """Jobs finished: networks pretrained, surrogates trained, poisons crafted, victims trained."""
+        before = len(self.pretrainings) + len(self.surrogates)
+        return before + len(self.crafts) + len({victim.training for victim in self.victims})
 
     @property
     def seconds(self) -> float:
         """Computing time of all finished jobs; every training is counted once, what was found done not again."""
         firsts = {victim.training: victim for victim in reversed(self.victims)}
         trainings = {name: max(0.0, first.seconds - first.treatment.reused) for name, first in firsts.items()}
+        before = sum(max(0.0, each.seconds - each.reused) for each in self.pretrainings)
         crafting = sum(each.seconds for each in self.surrogates) + sum(each.seconds for each in self.crafts)
-        return crafting + sum(trainings.values())
+        return before + crafting + sum(trainings.values())
 
     @property
     def title(self) -> str:
@@ -150,9 +151,9 @@ def read(folder: Path) -> Run:
     with Store(folder) as store:
         meta, failures = store.meta(), store.failures()
         kept = set(meta["keys"]) if isinstance(meta.get("keys"), list) else None  # a run made smaller keeps its rows
-        crafts, victims, surrogates = (
+        crafts, victims, surrogates, pretrainings = (
             [row for row in store.rows(kind) if kept is None or row["key"] in kept]
-            for kind in ("craft", "victim", "surrogate")
+            for kind in ("craft", "victim", "surrogate", "pretraining")
         )
     planned = meta.get("jobs")
     return Run(
@@ -166,6 +167,8 @@ def read(folder: Path) -> Run:
         crafts=tuple(_craft(row) for row in crafts),
         victims=tuple(_victim(row) for row in victims),
         surrogates=tuple(_surrogate(row) for row in surrogates),
+        pretrainings=tuple(pretraining(row) for row in pretrainings),
+        published=published(meta.get("published")),
         failures=tuple(failures),
     )
 
@@ -192,6 +195,7 @@ def _craft(row: Mapping[str, Any]) -> Craft:
         peak_memory=whole(row.get("peak_memory")),
         trace=series(row.get("trace")),
         folder=str(row.get("folder") or f"poisons/{row['key']}"),
+        polytopes=polytopes(row.get("polytope")),
     )
 
 
@@ -219,7 +223,8 @@ def _victim(row: Mapping[str, Any]) -> Victim:
         seconds=number(row.get("seconds")) or 0.0,
         peak_memory=whole(row.get("peak_memory")),
         curve=series(row.get("curve")),
-        map=_map(row.get("map")),
+        map=feature_map(row.get("map")),
+        box=text(row.get("box")),
         treatment=treatment(row),
     )
 
@@ -233,24 +238,6 @@ def _target(row: Mapping[str, Any]) -> Target:
         probabilities=tuple(number(value) or 0.0 for value in row.get("probabilities") or ()),
         hit=bool(row.get("hit")),
         radius=whole(row.get("radius")),
-    )
-
-
-def _map(value: Any) -> FeatureMap | None:
-    """A map with two finite coordinates and a group for every point, or None."""
-    found = mapping(value)
-    points, groups = found.get("points") or (), found.get("groups") or ()
-    pairs = [
-        ((float(point[0]), float(point[1])), str(group))
-        for point, group in zip(points, groups, strict=False)
-        if len(point) == 2 and all(number(value) is not None for value in point)
-    ]
-    if not pairs:
-        return None
-    names = [str(name) for name in found.get("axes") or ()]
-    first, second = [*names, "", ""][:2]
-    return FeatureMap(
-        points=tuple(point for point, _ in pairs), groups=tuple(group for _, group in pairs), axes=(first, second)
     )
 
 

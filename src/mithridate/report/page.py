@@ -10,7 +10,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mithridate.report import combinations, defenses, gallery, panels, settings, trials, verdict, words
+from mithridate.report import (
+    beside,
+    combinations,
+    defenses,
+    gallery,
+    panels,
+    polytopes,
+    settings,
+    trials,
+    verdict,
+    words,
+)
 from mithridate.report.combinations import Cell
 from mithridate.report.load import Run, read
 from mithridate.store import write_atomically
@@ -71,6 +82,9 @@ def _content(run: Run) -> dict[str, Any]:
         "judged": sum(bool(each.poisoned) for each in found),
         "every_network": trials.every_network(run, found) if len(found) > 1 or _many(cell) else [],
         "walls": gallery.walls(run),
+        "knowledge": words.KNOWLEDGE,
+        "sources": beside.sources(run),
+        "polytopes": polytopes.polytopes(run),
         "crafting": panels.crafting(run),
         "feature_space": panels.feature_space(cell) if cell else [],
         "training": panels.training(shown) if shown else panels.training(_clean_only(run)),
@@ -94,6 +108,7 @@ def _row(run: Run, cell: Cell) -> dict[str, Any]:
     """One row of the table; estimates are None where nothing was run."""
     return {
         "cell": cell,
+        "published": beside.beside(run, cell),
         "success": combinations.success(cell.poisoned),
         "base": combinations.success(cell.clean),
         "noise": combinations.success(cell.noise),

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mithridate.report import figures
+from mithridate.report import figures, nearing
 from mithridate.report.combinations import Cell, success
 from mithridate.report.figures import Figure, Line, Point
-from mithridate.report.load import Control, Craft, FeatureMap, Run, Series, Victim
+from mithridate.report.load import Control, Craft, Run, Series, Victim
+from mithridate.report.planes import FeatureMap
 from mithridate.report.words import percent, plural
 
 _MOST_LINES = 30
@@ -46,19 +47,26 @@ def success_curves(found: Sequence[Cell]) -> list[Figure]:
 
 
 def crafting(run: Run) -> list[Figure]:
-    """What the attack followed while it crafted: one figure for each quantity, one thin line for each trial."""
+    """What the attack followed while it crafted: a figure for each quantity, a thin line for each trial.
+
+    Distances to the target stand in one figure for all networks.
+    """
     groups: dict[tuple[str, str], list[Craft]] = {}
     for craft in run.crafts:
         groups.setdefault((craft.attack, craft.scenario), []).append(craft)
     drawn: list[Figure] = []
     for k, ((attack, scenario), crafts) in enumerate(list(groups.items())[:_MOST_GROUPS]):
         where = f"{attack}, {scenario}" if len(groups) > 1 else ""
+        together = nearing.nearing(f"n{k}", crafts, where)
         for name in _names([craft.trace for craft in crafts]):
+            if nearing.network(name) is not None:
+                continue
             lines = [Line(values=craft.trace[name]) for craft in crafts if name in craft.trace][:_MOST_LINES]
             label = f"Line chart: {name} over the steps of crafting, {plural(len(lines), 'trial')}; {_range(lines)}"
             title = "Matching loss" if name == "loss" and "matching" in attack else name.capitalize()
             figure = figures.curves(f"c{len(drawn)}", lines, title=title, across="step", label=label, caption=where)
             drawn.append(replace(figure, main=k == 0))
+        drawn += [replace(together, main=k == 0)] if together else []
     return drawn
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mithridate.report.appraisal import headline
+from mithridate.report.beside import beside
 from mithridate.report.combinations import Cell, accuracy, cells, peak_memory, seconds, success
 from mithridate.report.comparison import Against, Comparison, comparisons
 from mithridate.report.effects import certified, effect
@@ -25,6 +26,10 @@ def summary(run: Run) -> dict[str, Any]:
     ``base_rate`` and ``noise_control`` are null where they were not run. Accuracies are means in [0, 1] with
     Student's t intervals; ``seconds`` adds up crafts and poisoned trainings; ``peak_memory`` is in bytes.
 
+    ``box`` is what the attacker knows of the victim (``white-box``, ``grey-box``, ``black-box``; null where that was
+    not recorded). ``published`` lists what others published for the row: ``rate`` in [0, 1], ``trials``, ``source``,
+    and ``ours``, which says where our interval lies: ``below``, ``above``, or around it (``agrees``).
+
     Of defenses: ``control_of`` names those a row is a control of, ``oracle`` says that it used what no defender can
     know; ``dropped`` (rows), ``dropped_share``, ``poison_recall`` and ``clean_drop`` (shares of the poisoned and of the
     clean rows that were removed), ``facts`` and ``certified`` are means over the poisoned trainings, as are
@@ -32,7 +37,7 @@ def summary(run: Run) -> dict[str, Any]:
     the defense is ``worth``, with the differences in success over the trials that both sides have.
     """
     found = [cell for cell in cells(run) if cell.poisoned]
-    return {"rows": [row for group in _groups(found) for row in _rows(group)]}
+    return {"rows": [row for group in _groups(found) for row in _rows(run, group)]}
 
 
 def write_summary(folder: Path) -> Path:
@@ -50,13 +55,13 @@ def _groups(found: Sequence[Cell]) -> list[list[Cell]]:
     return list(groups.values())
 
 
-def _rows(group: Sequence[Cell]) -> list[dict[str, Any]]:
+def _rows(run: Run, group: Sequence[Cell]) -> list[dict[str, Any]]:
     plain = next((cell for cell in group if cell.defense == "none"), None)
     compared = {each.cell.defense: _compared(each) for each in comparisons(group, group[0])}
-    return [_row(cell) | _defended(cell, plain) | {"comparison": compared.get(cell.defense)} for cell in group]
+    return [_row(run, cell) | _defended(cell, plain) | {"comparison": compared.get(cell.defense)} for cell in group]
 
 
-def _row(cell: Cell) -> dict[str, Any]:
+def _row(run: Run, cell: Cell) -> dict[str, Any]:
     hit, base, noise = success(cell.poisoned), success(cell.clean), success(cell.noise)
     assert hit is not None
     craft = cell.crafts[0] if cell.crafts else None
@@ -64,6 +69,7 @@ def _row(cell: Cell) -> dict[str, Any]:
         "attack": cell.attack,
         "defense": cell.defense,
         "victim": cell.victim,
+        "box": cell.box,
         "scenario": cell.scenario,
         "trials": hit.trials,
         "victims": hit.victims,
@@ -80,6 +86,10 @@ def _row(cell: Cell) -> dict[str, Any]:
         "eps": craft.radius_value if craft else None,
         "budget": craft.budget if craft else None,
         "poisoned_rows": craft.rows if craft else None,
+        "published": [
+            {"rate": each.rate, "trials": each.trials, "source": each.source, "ours": each.ours, "words": each.words}
+            for each in beside(run, cell)
+        ],
     }
 
 

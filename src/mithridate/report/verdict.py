@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mithridate.report import beside
 from mithridate.report.combinations import Cell, accuracy, cells, chosen, success
 from mithridate.report.load import Control, Run, Target, Victim
-from mithridate.report.words import interval, percent, plural, quoted, with_article
+from mithridate.report.words import KNOWLEDGE, interval, percent, plural, quoted, with_article
 from mithridate.stats import Estimate
 
 Standing = Literal["landed", "unclear", "missed", "uncontrolled"]
@@ -56,7 +57,7 @@ def verdict(run: Run) -> Verdict | None:
         standing=found,
         standing_text=_standing_text(cell, found),
         counts=_counts(cell),
-        details=(_effort(cell), _cost(cell)),
+        details=(*_knowledge(cell), _effort(cell), *beside.sentences(beside.beside(run, cell)), _cost(cell)),
     )
 
 
@@ -163,6 +164,14 @@ def _shared(victims: Sequence[Victim]) -> str:
     if trainings == len(victims):
         return ""
     return f" ({plural(trainings, 'network')}, judged on the targets of {plural(trials, 'trial')})"
+
+
+def _knowledge(cell: Cell) -> list[str]:
+    """What the attacker knows of the victim, where that was recorded."""
+    if cell.box is None:
+        return []
+    meaning = f": {KNOWLEDGE[cell.box]}" if cell.box in KNOWLEDGE else ""
+    return [f"{cell.box.capitalize()}{meaning}."]
 
 
 def _effort(cell: Cell) -> str:

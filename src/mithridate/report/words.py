@@ -6,6 +6,13 @@ from collections.abc import Sequence
 
 from mithridate.stats import Difference, Estimate
 
+KNOWLEDGE = {
+    "white-box": "the attacker crafts with the very weights that the victim starts from",
+    "grey-box": "the attacker crafts with the victim's architecture, but other weights",
+    "black-box": "the attacker crafts with other architectures than the victim's",
+}
+"""What the words for an attacker's knowledge mean (those of ``mithridate.knowledge``, which needs torch)."""
+
 
 def percent(share: float | None, digits: int = 0) -> str:
     """A share in [0, 1] as "60 %", without claiming 0 % or 100 % for what is only near them."""
@@ -98,3 +105,10 @@ def count(value: float | None) -> str:
 def listed(parts: Sequence[str]) -> str:
     """Things in a sentence: "a", "a and b", "a, b and c"."""
     return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)
+
+
+def length(value: float | None) -> str:
+    """A distance in two significant digits; a dash where it is not known."""
+    if value is None:
+        return "–"
+    return f"{value:.2g}" if 0.001 <= value < 100 else f"{value:.0f}" if value >= 100 else f"{value:.3f}"
