@@ -163,8 +163,7 @@ class Experiment:
 
     def pretrainings(self) -> tuple[Trained, ...]:
         """The networks to be pretrained here, each once, in the order of victims and surrogates."""
-        sources = [each.start.source() for each in (*self.victims, *self.surrogates) if isinstance(each, SGD)]
-        return tuple({fingerprint(each): each for each in sources if isinstance(each, Trained)}.values())
+        return _pretrainings([*self.victims, *self.surrogates])
 
     def box(self, attack: int, victim: int) -> Box:
         """What an attack's surrogates share with a victim."""
@@ -323,7 +322,7 @@ class Experiment:
             return [job.kind, self.pretrainings()[job.run], data_digest(self.pretrainings()[job.run].data)]
         base: list[Any] = [job.kind, data_digest(self.data), self.seed, job.run]
         base += [self.training_rows] if self.training_rows else []
-        base += [data_digest(each.data) for each in self.pretrainings()]
+        base += [data_digest(each.data) for each in _pretrainings(self._starting(job))]
         if job.kind == "surrogate":
             return [*base, self.crew(job.defense)[job.run]]
         if self.targets != "any":
@@ -333,6 +332,11 @@ class Experiment:
             return [*base, self.victims[job.victim], self.stacks()[job.defense].defenses, judged]
         trial = replace(self.trial(job), victims=1)
         return [*base, trial, job.trial, self.share_surrogates]
+
+    def _starting(self, job: Job) -> list[Learner]:
+        """The learners, bare of defenses, that a job's result depends on."""
+        crew = [] if job.kind == "clean" and self.targets == "any" else [*self.crew()]
+        return crew[job.run : job.run + 1] if job.kind == "surrogate" else [*crew, self.victims[job.victim]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,6 +359,12 @@ def result_keys(experiment: Experiment, job: Job) -> list[str]:
     if job.kind == "clean":
         return [f"{job.key}-{number}" for number in experiment.numbers()]
     return [job.key]
+
+
+def _pretrainings(learners: Sequence[Learner]) -> tuple[Trained, ...]:
+    """The trainings done here whose weights the learners start from, each once."""
+    sources = [each.start.source() for each in learners if isinstance(each, SGD)]
+    return tuple({fingerprint(each): each for each in sources if isinstance(each, Trained)}.values())
 
 
 def _is_folder_name(name: str) -> bool:

@@ -74,6 +74,11 @@ def data_of(experiment: Experiment, job: Job) -> Split:
     return replace(data, train=training_part(data.train, size=experiment.training_rows, base_ids=base_ids))
 
 
+def _rows_of(experiment: Experiment, job: Job, train: Dataset) -> Dataset:
+    """The training rows of a job, where those of another job, ``train``, are at hand on its device."""
+    return data_of(experiment, job).train.to(train.device) if experiment.training_rows else train
+
+
 def _pretraining(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
     """Pretrain one of the networks that others start from; it is kept in the cache that all runs share."""
     weights, started = experiment.pretrainings()[job.run], time.perf_counter()
@@ -145,7 +150,7 @@ def _polytopes(
     if not trial.attack.in_feature_space or not len(poison.rows):
         return None
     names = [label(each) for each in trial.attack.crew(trial.surrogates)]
-    networks = trained_networks(trial.attack.crew(crew), data.train, seed=trial.seed.child("craft", "surrogates"))
+    networks = trained_networks(trial.attack.crew(crew), data.train, seed=trial.seed.child("craft").child("surrogates"))
     return [
         {"network": name, **view}
         for name, model in zip(names, networks, strict=True)
@@ -185,8 +190,8 @@ def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
     results, pool = [], _worth_attacking(experiment, data, folder)
     for number in experiment.numbers():
         trial = experiment.trial(replace(job, trial=number))
-        goal = trial.goal(pool)
-        picked = trial.threat.pick(data.train, goal.known, trial.seed.child("craft").child("pick"))
+        goal, rows = trial.goal(pool), _rows_of(experiment, replace(job, kind="craft", trial=number), data.train)
+        picked = trial.threat.pick(rows, goal.known, trial.seed.child("craft").child("pick"))
         row = {
             **_victim_row(experiment, job),
             **_judged(training, goal.judged, data, job),
@@ -195,9 +200,7 @@ def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
             "scenario": None,
             "trial": number,
             "training_rows": len(data.train),
-            "map": feature_map(training.model, data.train, aims=goal.judged, poison_ids=picked)
-            if job.run == 0
-            else None,
+            "map": feature_map(training.model, rows, aims=goal.judged, poison_ids=picked) if job.run == 0 else None,
         }
         results.append(Result(key=f"{job.key}-{number}", kind="victim", row=row))
     return results
