@@ -164,12 +164,12 @@ def _copy(state: Mapping[str, Tensor], model: Classifier, *, head: bool) -> None
     last = {id(each) for each in model.head_parameters()}
     own = model.state_dict(keep_vars=True)
     wanted = {name: each for name, each in own.items() if head or id(each) not in last}
-    strange = [name for name in state if name not in own]
+    strange = sorted(state.keys() - own.keys())
     for name, each in wanted.items():
         if name not in state:
             raise ModelError(
                 f"the weights hold no '{name}', which this network has; they are those of another network "
-                f"(they hold {', '.join(list(state)[:3])}, ...)"
+                f"(they hold {', '.join(sorted(state)[:3])}, ...)"
             )
         if state[name].shape != each.shape:
             what = " (keep head: new where the classes differ)" if id(each) in last else ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import safetensors
@@ -89,13 +89,21 @@ def weights(path: Path, space: Space) -> Classifier:
 
 def _candidates(about: Mapping[str, str], path: Path) -> list[Architecture]:
     if "architecture" not in about:
-        names = [name for name in registry.KINDS[Architecture] if name != "wrapped"]
-        return [config.parse(Architecture, name, where="--model") for name in names]  # type: ignore[type-abstract]
+        return list(_with_default_settings())
     try:
         settings = json.loads(about["architecture"])
     except ValueError:
         raise ModelError(f"'{path}': its metadata 'architecture' is no JSON") from None
     return [config.parse(Architecture, settings, where=f"{path}: architecture")]  # type: ignore[type-abstract]
+
+
+def _with_default_settings() -> Iterator[Architecture]:
+    """Every network of ours that needs no setting, unlike those of the zoos and the user's own."""
+    for name in registry.KINDS[Architecture]:
+        try:
+            yield config.parse(Architecture, name, where="--model")  # type: ignore[type-abstract]
+        except MithridateError:
+            continue
 
 
 def _loaded(architecture: Architecture, space: Space, tensors: Mapping[str, Tensor]) -> Classifier | None:
