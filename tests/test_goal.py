@@ -12,6 +12,7 @@ from mithridate.errors import ConfigError, DataError
 from mithridate.goal import Aims, Backdoor, Degrade, Misclassify, class_number
 from mithridate.seeding import Seed
 from mithridate.testing import CornerMark
+from mithridate.trial import judge
 
 CLASSES = ("cat", "dog", "hen", "owl")
 SPACE = Space(shape=(1, 2, 2), num_classes=4, classes=CLASSES)
@@ -104,6 +105,72 @@ class TestMisclassify:
     def test_no_targets_are_refused(self):
         with pytest.raises(ConfigError, match="at least 1, but it is 0"):
             Misclassify(targets=0)
+
+
+class TestViews:
+    """Bullseye Polytope's multi-target setting: craft for some pictures of an object, judge on others."""
+
+    OWLS = tuple(TEST.ids[TEST.labels == 3].tolist())
+
+    def test_are_judged_and_the_attacker_sees_the_targets_alone(self):
+        goal = Misclassify(ids=self.OWLS[:2], views=self.OWLS[4:1:-1], intended="cat")
+        drawn = goal.draw(TRAIN, TEST, Seed(0))
+        assert drawn.known.ids.tolist() == list(self.OWLS[:2])
+        assert drawn.judged.ids.tolist() == list(self.OWLS[4:1:-1])
+        assert torch.equal(drawn.judged.inputs, TEST.rows(torch.tensor(self.OWLS[4:1:-1])).inputs)
+        assert not images(drawn.known) & images(drawn.judged)
+        assert drawn.judged.labels.tolist() == [3, 3, 3]
+        assert drawn.judged.wanted.tolist() == [0, 0, 0]
+        plain = Misclassify(ids=self.OWLS[:2], intended="cat").draw(TRAIN, TEST, Seed(0)).known
+        assert torch.equal(plain.inputs, drawn.known.inputs), "views change nothing for the attacker"
+
+    def test_want_the_class_that_was_drawn(self):
+        for seed in range(20):
+            drawn = Misclassify(ids=self.OWLS[:1], views=self.OWLS[1:]).draw(TRAIN, TEST, Seed(seed))
+            assert set(drawn.judged.wanted.tolist()) == set(drawn.known.wanted.tolist())
+
+    def test_are_left_out_of_clean_accuracy(self):
+        """All rows but the views are called right here, so that whoever counts a view in finds less than 100 %."""
+
+        class Sees(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = torch.nn.Parameter(torch.zeros(1))
+
+            def forward(self, inputs):
+                place = [(TEST.inputs == each).flatten(1).all(1).nonzero().item() for each in inputs]
+                wrong = torch.isin(TEST.ids[place], torch.tensor(views))
+                labels = torch.where(wrong, 0, TEST.labels[place])
+                return torch.nn.functional.one_hot(labels, 4).float()
+
+            def certificate(self, inputs):
+                return None
+
+        views = self.OWLS[1:4]
+        drawn = Misclassify(ids=self.OWLS[:1], views=views, intended="cat").draw(TRAIN, TEST, Seed(0))
+        metrics, described = judge(Sees(), drawn.judged, TEST)
+        assert metrics == {"success": 1.0, "clean_accuracy": 1.0}
+        assert [each["id"] for each in described] == list(views)
+
+    @pytest.mark.parametrize(
+        ("settings", "sentence"),
+        [
+            ({"views": OWLS[1:]}, "name the targets in ids"),
+            ({"ids": OWLS[:2], "views": OWLS[1:]}, "or one of the targets in ids"),
+            ({"ids": OWLS[:1], "views": (OWLS[1], OWLS[1])}, "name a test row twice"),
+            ({"ids": OWLS[:1], "views": OWLS[1:], "intended": "each"}, "but intended is 'each'"),
+        ],
+    )
+    def test_that_contradict_other_settings_are_refused(self, settings, sentence):
+        with pytest.raises(ConfigError, match=sentence):
+            Misclassify(**settings)
+
+    def test_of_another_class_or_of_no_row_are_said(self):
+        hen = int(TEST.ids[TEST.labels == 2][0])
+        with pytest.raises(ConfigError, match=f"view {hen} is of class 'hen', which none of the targets is"):
+            Misclassify(ids=self.OWLS[:1], views=(self.OWLS[1], hen), intended=0).draw(TRAIN, TEST, Seed(0))
+        with pytest.raises(DataError, match="id 3 is not in the data set"):
+            Misclassify(ids=self.OWLS[:1], views=(3,), intended=0).draw(TRAIN, TEST, Seed(0))
 
 
 class TestBackdoor:

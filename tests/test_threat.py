@@ -48,6 +48,11 @@ class TestSettings:
         with pytest.raises(ConfigError, match=r"in \[0, 1\], but it is 5 \(did you mean 0.05, that is 5 %\?\)"):
             ThreatModel(budget=5)
 
+    @pytest.mark.parametrize("slack", [-1 / 255, float("nan"), 1.5])
+    def test_a_slack_that_is_none_is_refused(self, slack):
+        with pytest.raises(ConfigError, match=r"slack must lie in \[0, 1\]"):
+            Linf(slack=slack)
+
     @pytest.mark.parametrize("budget", [-0.01, 1.01, 500, float("nan")])
     def test_a_budget_that_is_no_fraction_is_refused(self, budget):
         with pytest.raises(ConfigError, match="fraction of the training rows"):
@@ -102,6 +107,15 @@ class TestPerturbation:
         moved[1, 0] = torch.tensor([[0.3, -0.4], [0.0, 0.0]])
         assert Linf(radius=0.1).excess(moved, clean).tolist() == pytest.approx([0, 0.3])
         assert L2(radius=0.1).excess(moved, clean).tolist() == pytest.approx([0, 0.4])
+
+    def test_slack_is_forgiven_but_never_used(self):
+        clean = torch.full((1, 3, 6, 6), 0.5)
+        tight, loose = Linf(radius=0.1), Linf(radius=0.1, slack=0.05)
+        assert torch.equal(loose.project(clean + 1, clean, SPACE), tight.project(clean + 1, clean, SPACE))
+        noise = [each.noise(clean, SPACE, Seed(0).generator()) for each in (tight, loose)]
+        assert torch.equal(*noise)
+        assert loose.excess(clean + 0.14, clean).tolist() == [0]
+        assert loose.excess(clean + 0.2, clean).tolist() == pytest.approx([0.05])
 
     def test_noise_uses_the_whole_radius(self):
         clean = torch.full((40, 3, 6, 6), 0.5)
@@ -190,6 +204,17 @@ class TestCheck:
 
     def test_too_far(self):
         self.refused(changed([3], by=9 / 255), r"row 3 exceeds the allowed change by 0.0039.*Linf")
+
+    def test_the_benchmarks_gate_forgives_one_level(self):
+        def moved(levels):
+            rows = DATA.rows(torch.tensor([3, 1, 2]))
+            away = torch.where(rows.inputs < 128, levels, -levels)  # never out of 0..255
+            return Poison(rows=replace(rows, inputs=(rows.inputs.int() + away).to(torch.uint8)))
+
+        gate = Linf(radius=8 / 255, slack=1 / 255)
+        replace(self.threat, perturbation=gate).check(DATA, moved(9))
+        self.refused(moved(9), "exceeds the allowed change by 0.0039")
+        self.refused(moved(10), r"exceeds the allowed change by 0.0039.*slack=0\.0039", perturbation=gate)
 
     def test_one_value_of_one_row_too_far(self):
         poison = changed([3, 1, 2])

@@ -77,7 +77,8 @@ class Misclassify(GoalSpec):
     """Have certain unmodified test inputs called a class of the attacker's choice (a targeted attack).
 
     Target and intended class are drawn uniformly unless named, then the targets uniformly from the test rows of the
-    target class, as in Witches' Brew. Known and judged are the same inputs: the attacker knows its target.
+    target class, as in Witches' Brew. Known and judged are the same inputs, since the attacker knows its target, unless
+    ``views`` are named.
     """
 
     name: ClassVar[str] = "misclassify"
@@ -90,11 +91,24 @@ class Misclassify(GoalSpec):
     """How many targets at once. Paper: 1."""
     ids: tuple[int, ...] = ()
     """Test ids of the targets, to fix them instead of drawing; they decide the target class."""
+    views: tuple[int, ...] = ()
+    """Test ids of further views of the targets, on which victims are judged instead; the attacker sees only ``ids``.
+    Bullseye Polytope's multi-target setting: one object from several angles."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
         if self.targets < 1:
             raise ConfigError(f"targets must be at least 1, but it is {self.targets}")
+        if self.views:
+            self._check_views(self.views)
+
+    def _check_views(self, views: tuple[int, ...]) -> None:
+        if not self.ids:
+            raise ConfigError("views are further views of fixed targets; name the targets in ids")
+        if self.intended == "each":
+            raise ConfigError("views need one class wanted of all targets, but intended is 'each'")
+        if len(set(views)) < len(views) or set(views) & set(self.ids):
+            raise ConfigError("views name a test row twice, or one of the targets in ids; name each row once")
 
     def draw(self, train: Dataset, test: Dataset, seed: Seed) -> Goal:
         """Draw target class, intended class and targets, in that order, each from its own named stream."""
@@ -114,7 +128,20 @@ class Misclassify(GoalSpec):
                 "choose another intended class"
             )
         aims = Aims(inputs=chosen.all_inputs(), labels=labels, wanted=wants, ids=chosen.ids)
-        return Goal(known=aims, judged=aims)
+        return Goal(known=aims, judged=self._views_of(aims, test) if self.views else aims)
+
+    def _views_of(self, known: Aims, test: Dataset) -> Aims:
+        """The rows that show the targets from elsewhere, of which the same class is wanted."""
+        rows = test.rows(torch.tensor(self.views))
+        strange = ~torch.isin(rows.labels, known.labels)
+        if bool(strange.any()):
+            raise ConfigError(
+                f"view {int(rows.ids[strange][0])} is of class '{test.space.name(int(rows.labels[strange][0]))}', "
+                "which none of the targets is; a view shows the same object"
+            )
+        assert known.wanted is not None
+        wanted = known.wanted[:1].expand(len(rows)).clone()
+        return Aims(inputs=rows.all_inputs(), labels=rows.labels.clone(), wanted=wanted, ids=rows.ids)
 
     def _target_class(self, test: Dataset, seed: Seed) -> int | None:
         if self.ids:

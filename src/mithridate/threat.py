@@ -45,10 +45,18 @@ class Linf(Perturbation):
 
     radius: float = 8 / 255
     """Largest change of one value, natural units (pixels in [0, 1]). Papers: 8/255, 16/255, 32/255."""
+    slack: float = 0.0
+    """What the check forgives beyond the radius, natural units; no attack is given it to use. The poisoning benchmark:
+    1/255, since its image files are cut off to 8 bits instead of rounded."""
 
     def __post_init__(self) -> None:
-        """Refuse a radius that was meant in 255ths."""
+        """Refuse a radius that was meant in 255ths, and a slack that is one or takes something away."""
         _check_radius(self.radius, "radius")
+        if not 0 <= self.slack <= 1:
+            raise ConfigError(
+                f"slack must lie in [0, 1], since pixels lie in [0, 1], but it is {self.slack:g}"
+                + (f" (did you mean {self.slack:g}/255?)" if self.slack > 1 else "")
+            )
 
     def project(self, changed: Tensor, clean: Tensor, space: Space) -> Tensor:
         """Clamp to the box around ``clean``, then to the bounds."""
@@ -61,8 +69,8 @@ class Linf(Perturbation):
         return self.project(clean + self.radius * sign, clean, space)
 
     def excess(self, changed: Tensor, clean: Tensor) -> Tensor:
-        """Largest absolute change less the radius."""
-        return ((changed - clean).abs().flatten(1).amax(1) - self.radius).clamp_min(0)
+        """Largest absolute change less the radius and the slack."""
+        return ((changed - clean).abs().flatten(1).amax(1) - (self.radius + self.slack)).clamp_min(0)
 
 
 @dataclass(frozen=True, kw_only=True)
