@@ -98,6 +98,16 @@ class TestRounding:
         found = released(Poison(rows=replace(rows, inputs=raw)), DATA, threat).rows.inputs
         assert torch.equal(found, (rows.inputs.int() + 8).clamp_max(255).to(torch.uint8))
 
+    def test_what_slack_forgives_is_released_as_it_is(self):
+        """Poison of others that is a level too far passes the gate unchanged, or not at all."""
+        rows = DATA.rows(torch.arange(5))
+        loud = Poison(rows=replace(rows, inputs=(rows.inputs.int() + 9).clamp_max(255).to(torch.uint8)))
+        gate = ThreatModel(budget=0.1, perturbation=Linf(radius=8 / 255, slack=1 / 255))
+        assert torch.equal(released(loud, DATA, gate).rows.inputs, loud.rows.inputs)
+        crafted(Spy(seen=[], poison=lambda _: loud), gate)
+        with pytest.raises(ThreatModelError, match="exceeds"):
+            crafted(Spy(seen=[], poison=lambda _: loud), replace(gate, perturbation=Linf(radius=8 / 255)))
+
 
 class TestBorders:
     def told(self, poison, **changes):
@@ -174,9 +184,17 @@ class TestProblems:
         goals: ClassVar = (Backdoor,)
         needs_surrogate: ClassVar[bool] = True
 
+        def problems(self):
+            return ["there is no folder"]
+
     def test_everything_wrong_is_said_at_once(self):
         threat = ThreatModel(rows="append")
         with pytest.raises(ConfigError) as caught:
             crafted(self.Narrow(seen=[]), threat)
-        for part in (r"cannot pursue the goal 'misclassify' (it can: backdoor)", "cannot append rows", "surrogate"):
+        for part in (
+            "no folder",
+            r"cannot pursue the goal 'misclassify' (it can: backdoor)",
+            "cannot append rows",
+            "surrogate",
+        ):
             assert part in str(caught.value)

@@ -334,6 +334,7 @@ def examples_of(noun: type, name: str, folder: Path) -> dict[str, Any]:
         "parquet": {"train": "train.parquet", "test": ["a.parquet", "b.parquet"], "classes": ["cat", 3]},
         "folder": {"train": str(folder), "path": str(folder)},
         "arrays": {"path": str(folder / "x.npz"), "bounds": [0, 2]},
+        "given": {"folder": str(folder), "digest": "12ab"},
         "hub": {"dataset": "somebody/something", "path": "somebody/something", "repository": "somebody/something"},
         "backdoor": {"trigger": {"name": "patch"}},
         "gradient-matching": {"steps": 11, "loss": "similarity", "optimiser": "adam", "init": "zero"},

@@ -17,8 +17,9 @@ from PIL import Image
 
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import FormatError
+from mithridate.goal import Aims
 from mithridate.inspection import summary
-from mithridate.peers import Setup, benchmark_setups, read_benchmark, read_setups
+from mithridate.peers import Setup, benchmark_setups, is_for, read_benchmark, read_setups
 from mithridate.poisonset import read, write
 from tests.conftest import stripes
 
@@ -140,6 +141,40 @@ def test_puts_the_patch_on_the_target(
     expected[:, 1:3, 4:6] = codes  # x is the column
     assert torch.equal(train.space.encode(found.aims.inputs)[0], expected)
     assert found.manifest["details"]["patch"] == {"size": [2, 2], "corner": [4, 1]}
+
+
+def wish(image: torch.Tensor, wanted: int = 2, times: int = 1) -> Aims:
+    return Aims(
+        inputs=(image / 255).repeat(times, 1, 1, 1),
+        labels=torch.tensor([0] * times),
+        wanted=torch.tensor([wanted] * times),
+    )
+
+
+@pytest.mark.parametrize("off", [0, 1, -1, 2, -2])
+def test_knows_its_target_again_to_within_a_level(
+    export: Callable[..., Path], train: Dataset, target: torch.Tensor, off: int
+) -> None:
+    """The benchmark undoes a normalisation and cuts off, which loses a level here and there."""
+    assert 2 < int(target[1, 2, 3]) < 253
+    theirs = target.clone()
+    theirs[1, 2, 3] += off
+    folder = export(target=(picture(theirs), 0))
+    assert is_for(folder, wish(target), train=train) == (abs(off) < 2)
+
+
+def test_is_for_one_target_and_one_wish_alone(
+    export: Callable[..., Path], train: Dataset, target: torch.Tensor
+) -> None:
+    folder = export()
+    assert is_for(folder, wish(target), train=train)
+    assert not is_for(folder, wish(target, wanted=1), train=train)
+    assert not is_for(folder, wish(target, times=2), train=train)
+    assert not is_for(folder, wish(target.flip(2)), train=train)
+    (folder / "poisons.pickle").write_bytes(b"not read for another target")
+    assert not is_for(folder, wish(target.flip(2)), train=train)
+    with pytest.raises(FormatError, match=r"poisons\.pickle"):
+        is_for(folder, wish(target), train=train)
 
 
 def grey(size: int) -> Image.Image:

@@ -38,6 +38,10 @@ class Attack(ABC):
         """Which of the surrogates it crafts with: all of them, unless its settings say otherwise."""
         return surrogates
 
+    def problems(self) -> list[str]:
+        """Why it cannot be tried whatever is wanted, found without crafting anything; empty where it can."""
+        return []
+
     @abstractmethod
     def craft(
         self,
@@ -103,7 +107,7 @@ def released(poison: Poison, data: Dataset, threat: ThreatModel) -> Poison:
 
 def problems(attack: Attack, threat: ThreatModel, *, surrogates: Sequence[Learner]) -> list[str]:
     """Why this attack cannot be tried under this threat model; empty where it can."""
-    found = []
+    found = attack.problems()
     if not isinstance(threat.goal, attack.goals):
         able = ", ".join(goal.name for goal in attack.goals)
         found.append(f"{attack.name} cannot pursue the goal '{threat.goal.name}' (it can: {able})")

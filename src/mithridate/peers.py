@@ -2,7 +2,7 @@
 
 Schwarzschild et al., "Just How Toxic is Data Poisoning?", ICML 2021, https://arxiv.org/abs/2006.12557; format in
 ``how_to.md`` of https://github.com/aks2203/poisoning-benchmark. forest (Witches' Brew) exports the same three files.
-Pickles are read by :mod:`mithridate.pickles`, which runs nothing in them, and are never written.
+Pickles are read by :mod:`mithridate.pickles`, which runs nothing in them; :mod:`mithridate.peerfiles` writes them.
 
 Differences from the benchmark's own evaluation:
 
@@ -10,6 +10,9 @@ Differences from the benchmark's own evaluation:
    here: the last poison counts, and the base is listed in the manifest under ``repeated_base_indices``.
 2. A trigger patch is put on the target image at once and rounded to 8 bits there (they cut off), since only that one
    patched image is judged; ``aims.trigger`` stays None.
+3. The benchmark knows no test ids: a target is known again by its image, to within one of 256 levels, since its files
+   are cut off to 8 bits after a normalisation was undone (in float32, 61 of the 256 values of CIFAR-10's first channel
+   come out one lower).
 """
 
 from __future__ import annotations
@@ -57,10 +60,7 @@ def read_benchmark(folder: Path | str, *, train: Dataset) -> PoisonSet:
     ``train``: other shapes, unknown ids, or labels other than those of the bases.
     """
     folder, space = Path(folder), train.space
-    if len(space.shape) != 3 or space.bounds != (0.0, 1.0):
-        raise FormatError(
-            f"'{folder}' holds images in [0, 1], but the training set has {space.shape} in {space.bounds}"
-        )
+    _check_images(folder, space)
     inputs, labels = _poisons(folder / "poisons.pickle", train)
     ids = _base_ids(folder / "base_indices.pickle", len(labels))
     last = sorted({index: place for place, index in enumerate(ids.tolist())}.values())
@@ -80,6 +80,21 @@ def read_benchmark(folder: Path | str, *, train: Dataset) -> PoisonSet:
     repeated = sorted(index for index, times in Counter(ids.tolist()).items() if times > 1)
     details = {"source": "poisoning-benchmark pickles", "repeated_base_indices": repeated, "patch": patch}
     return PoisonSet(poison=Poison(rows=rows), base=base, aims=aims, manifest={"details": details})
+
+
+def is_for(folder: Path | str, aims: Aims, *, train: Dataset) -> bool:
+    """Whether the poison in the three pickles is for these aims: one target, to within one of 256 levels, and its wish.
+
+    Of a poison for another target only ``target.pickle`` is read. Raises :class:`FormatError` for a file that is
+    missing, damaged or unsafe, or holds no image of this shape.
+    """
+    folder = Path(folder)
+    _check_images(folder, train.space)
+    image, _, _ = _target_image(folder / "target.pickle", train.space)
+    if len(aims) != 1 or aims.wanted is None or float((image - aims.inputs[0].cpu()).abs().max()) > 1.5 / 255:
+        return False
+    path = folder / "poisons.pickle"
+    return _label(_pairs(path, train)[0], 0, path) == int(aims.wanted[0])
 
 
 def read_setups(path: Path | str) -> tuple[Setup, ...]:
@@ -103,16 +118,25 @@ def benchmark_setups(which: Literal["scratch", "transfer"]) -> tuple[Setup, ...]
 
 def _poisons(path: Path, train: Dataset) -> tuple[Tensor, Tensor]:
     """Inputs ``(N, *shape)`` in natural units and labels ``(N,)``: the file is a list of pairs."""
+    pairs = _pairs(path, train)
+    shape = train.space.shape
+    images = [_image(pair[0], shape, f"the image of poison {row} in '{path}'") for row, pair in enumerate(pairs)]
+    return torch.stack(images), torch.tensor([_label(pair, row, path) for row, pair in enumerate(pairs)])
+
+
+def _pairs(path: Path, train: Dataset) -> list[tuple[Any, Any]]:
+    """The pairs of image and label in a file, at least one and at most as many as there are training rows."""
     pairs = read_pickle(path)
     if not isinstance(pairs, list) or not 0 < len(pairs) <= len(train):
         raise FormatError(f"'{path}' holds no list of 1 to {len(train)} poisons (the size of the training set)")
-    images, labels = [], []
     for row, pair in enumerate(pairs):
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise FormatError(f"poison {row} in '{path}' is no pair of image and label")
-        images.append(_image(pair[0], train.space.shape, f"the image of poison {row} in '{path}'"))
-        labels.append(_integer(pair[1], f"the label of poison {row} in '{path}'"))
-    return torch.stack(images), torch.tensor(labels)
+    return pairs
+
+
+def _label(pair: tuple[Any, Any], row: int, path: Path) -> int:
+    return _integer(pair[1], f"the label of poison {row} in '{path}'")
 
 
 def _base_ids(path: Path, count: int) -> Tensor:
@@ -122,8 +146,30 @@ def _base_ids(path: Path, count: int) -> Tensor:
     return torch.tensor(ids)
 
 
+def _check_images(folder: Path, space: Space) -> None:
+    if len(space.shape) != 3 or space.bounds != (0.0, 1.0):
+        raise FormatError(
+            f"'{folder}' holds images in [0, 1], but the training set has {space.shape} in {space.bounds}"
+        )
+
+
 def _target(path: Path, space: Space, *, wanted: int) -> tuple[Aims, dict[str, Any] | None]:
-    """The target, patched if the file says so: ``(image, label)`` or ``(image, label, patch, [x, y])``."""
+    """What is judged, and the patch that the target carries, if any."""
+    image, label, patch = _target_image(path, space)
+    if max(label, wanted) >= space.num_classes or label == wanted:
+        raise FormatError(
+            f"the target in '{path}' is of class {label} and the first poison of class {wanted}, but they must be two "
+            f"classes of 0..{space.num_classes - 1}"
+        )
+    aims = Aims(inputs=image.unsqueeze(0), labels=torch.tensor([label]), wanted=torch.tensor([wanted]))
+    return aims, patch
+
+
+def _target_image(path: Path, space: Space) -> tuple[Tensor, int, dict[str, Any] | None]:
+    """The target as it can be stored, patched if the file says so, its label, and the place of the patch.
+
+    The file holds ``(image, label)`` or ``(image, label, patch, [x, y])``.
+    """
     parts = read_pickle(path)
     if not isinstance(parts, tuple) or len(parts) not in (2, 4):
         raise FormatError(f"'{path}' is no (image, label) and no (image, label, patch, [x, y])")
@@ -134,13 +180,7 @@ def _target(path: Path, space: Space, *, wanted: int) -> tuple[Aims, dict[str, A
     patch = None
     if len(parts) == 4:
         image, patch = _patched(image, parts[2], parts[3], f"the patch in '{path}'")
-    if max(label, wanted) >= space.num_classes or label == wanted:
-        raise FormatError(
-            f"the target in '{path}' is of class {label} and the first poison of class {wanted}, but they must be two "
-            f"classes of 0..{space.num_classes - 1}"
-        )
-    stored = space.quantise(image.unsqueeze(0))
-    return Aims(inputs=stored, labels=torch.tensor([label]), wanted=torch.tensor([wanted])), patch
+    return space.quantise(image), label, patch
 
 
 def _patched(image: Tensor, patch: Any, corner: Any, what: str) -> tuple[Tensor, dict[str, Any]]:

@@ -32,6 +32,7 @@ KINDS: Mapping[type, Mapping[str, str]] = MappingProxyType(
             "convex-polytope": "mithridate.attacks.convex_polytope:ConvexPolytope",
             "bullseye-polytope": "mithridate.attacks.bullseye_polytope:BullseyePolytope",
             "feature-collision": "mithridate.attacks.feature_collision:FeatureCollision",
+            "given": "mithridate.attacks.given:Given",
         },
         Defense: {
             "epic": "mithridate.defenses.epic:EPIC",

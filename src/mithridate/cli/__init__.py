@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from mithridate.cli import check, exporting, inspecting, listing, reporting, running, scanning, showing
+from mithridate.cli import check, exporting, inspecting, judging, listing, reporting, running, scanning, showing
 from mithridate.cli.terminal import errors_console
 from mithridate.errors import MithridateError
 
@@ -29,6 +29,7 @@ app.command("show")(showing.show)
 app.command("report")(reporting.report)
 app.command("export")(exporting.export)
 app.command("inspect")(inspecting.inspect)
+app.command("judge")(judging.judge)
 app.command("scan")(scanning.scan)
 
 

@@ -17,36 +17,66 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
     to: Annotated[Path, typer.Option(help="Where to write the poison set; must not exist.")],
     trial: Annotated[int | None, typer.Option(help="Which trial; default: the first.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every trial, each in a subfolder of its number.")] = False,
     attack: Annotated[str | None, typer.Option(help="Which attack, where there are several.")] = None,
     scenario: Annotated[str | None, typer.Option(help="Which scenario, where there are several.")] = None,
     full: Annotated[str | None, typer.Option(help="Also the whole poisoned set: parquet or folder.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", "--as", help="poisonset, or benchmark: the poisoning benchmark's three pickles.")
+    ] = "poisonset",
 ) -> None:
     """Write a poison set: manifest with ground truth, poison rows, and on request the whole poisoned training set."""
-    from mithridate import poisonset, registry
     from mithridate.errors import ConfigError, StoreError
     from mithridate.store import Store
 
     if full not in (None, "parquet", "folder"):
         raise ConfigError(f"--full can be parquet or folder, but it is '{full}'")
+    if form not in ("poisonset", "benchmark"):
+        raise ConfigError(f"--format can be poisonset or benchmark, but it is '{form}'")
+    if every and trial is not None:
+        raise ConfigError("--all writes every trial, so --trial can have no say; leave one of them out")
     if to.exists():
         raise StoreError(f"'{to}' exists already; choose a new folder with --to")
     with Store(folder) as store:
-        row = _chosen(store.rows("craft"), {"trial": trial, "attack": attack, "scenario": scenario}, folder)
+        rows = store.rows("craft")
         settings = store.meta().get("experiment", {})
-    kept = folder / row["folder"]
-    found = poisonset.read(kept, triggers=registry.triggers())  # refuses damage before anything is written
-    poisoned = _poisoned(settings, found) if full else None
-    to.mkdir(parents=True)
+    row = _chosen(rows, {"trial": trial, "attack": attack, "scenario": scenario}, folder)
+    chosen = _alike(rows, row) if every else [row]
     try:
-        for file in kept.iterdir():
-            shutil.copyfile(file, to / file.name)
-        whole = _write_full(poisoned, to, full) if poisoned is not None and full else None
+        wholes = [
+            _written(folder / each["folder"], to / str(each["trial"]) if every else to, form, full, settings)
+            for each in chosen
+        ]
     except BaseException:
         shutil.rmtree(to, ignore_errors=True)  # whole or not at all
         raise
-    typer.echo(f"Poison set of trial {row['trial']} ({row['attack']}; {row['scenario']}): {to}")
-    if whole:
+    many = f"Poison sets of {len(chosen)} trials" if every else f"Poison set of trial {row['trial']}"
+    typer.echo(f"{many} ({row['attack']}; {row['scenario']}): {to}")
+    for whole in filter(None, wholes):
         typer.echo(f"Whole poisoned training set: {whole}")
+
+
+def _written(kept: Path, to: Path, form: str, full: str | None, settings: dict[str, Any]) -> Path | None:
+    """Write one poison set, and the whole poisoned set if asked for; where that lies."""
+    from mithridate import poisonset, registry
+    from mithridate.peerfiles import write_benchmark
+
+    found = poisonset.read(kept, triggers=registry.triggers())  # refuses damage before anything is written
+    poisoned = _poisoned(settings, found) if full else None
+    if form == "benchmark":
+        write_benchmark(to, found)
+    else:
+        to.mkdir(parents=True)
+        for file in kept.iterdir():
+            shutil.copyfile(file, to / file.name)
+    return _write_full(poisoned, to, full) if poisoned is not None and full else None
+
+
+def _alike(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of all trials with the attack, the scenario and the known defense of ``row``."""
+    names = ("attack", "scenario", "defense")
+    found = [each for each in rows if all(each.get(name) == row.get(name) for name in names)]
+    return sorted(found, key=lambda each: int(each["trial"]))
 
 
 def _chosen(rows: list[dict[str, Any]], wanted: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -66,12 +96,16 @@ def _chosen(rows: list[dict[str, Any]], wanted: dict[str, Any], folder: Path) ->
 
 
 def _poisoned(settings: dict[str, Any], found: PoisonSet) -> Dataset:
-    """The training set of a run with the poison in it."""
+    """The training set that victims of a run saw, with the poison in it."""
     from mithridate.config import parse
     from mithridate.errors import DataError
+    from mithridate.loading import load
+    from mithridate.sampling import training_part
     from mithridate.source import Source
 
-    train = parse(Source, settings["data"], where="data").load().train  # type: ignore[type-abstract]
+    train = load(parse(Source, settings["data"], where="data")).train  # type: ignore[type-abstract]
+    base_ids = found.manifest["details"]["threat"]["base_ids"]
+    train = training_part(train, size=settings.get("training_rows", 0), base_ids=base_ids)
     if train.digest() != found.manifest["base_data_sha256"]:
         raise DataError(
             "the training data have changed since this poison was crafted; restore them to export the whole set"

@@ -37,17 +37,23 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core on a CPU.")] = None,
 ) -> None:
     """Run an experiment. Run it again to go on where it stopped: what is in the run folder is not done twice."""
-    from mithridate import campaign, runtime
+    from mithridate import runtime
     from mithridate.cli.settings import experiment as read_experiment
+
+    where = runtime.device(device)
+    carry_out(read_experiment(what, changes=changes or [], trials=trials), out=out, where=where, workers=workers)
+
+
+def carry_out(experiment: Experiment, *, out: Path | None, where: torch.device, workers: int | None) -> None:
+    """Do what is left of an experiment, draw its report and print its table; raises Exit unless all went well."""
+    from mithridate import campaign, runtime
     from mithridate.cli.terminal import console
     from mithridate.executors.local import Local
     from mithridate.executors.processes import Processes
     from mithridate.learners.precision import resolved
 
     signal.signal(signal.SIGTERM, _interrupt)
-    where = runtime.device(device)
     environment = {**runtime.describe(where), "auto precision": resolved("auto", where)}
-    experiment = read_experiment(what, changes=changes or [], trials=trials)
     campaign.check(experiment)
     folder = out or Path("runs") / experiment.name
     executor: Executor = Local()
