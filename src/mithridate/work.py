@@ -18,7 +18,7 @@ from mithridate.defense import Truth, protect
 from mithridate.detection import detection, keep_pictures
 from mithridate.experiment import BARE, Experiment, Job
 from mithridate.feature_attack import trained_networks
-from mithridate.goal import Aims
+from mithridate.goal import Aims, Goal
 from mithridate.learner import Learner, predictions
 from mithridate.learners.cached import Cached
 from mithridate.loading import load
@@ -120,6 +120,22 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
         watch=watch,
     )
     seconds = time.perf_counter() - started
+    return [keep(experiment, job, poison, goal=goal, crew=crew, data=data, folder=folder, seconds=seconds)]
+
+
+def keep(
+    experiment: Experiment,
+    job: Job,
+    poison: Poison,
+    *,
+    goal: Goal,
+    crew: Sequence[Learner],
+    data: Split,
+    folder: Path,
+    seconds: float,
+) -> Result:
+    """Write a released poison as the poison set of a craft job; its row for the store."""
+    trial = experiment.trial(job)
     details = {"threat": plain(trial.threat), "attack": plain(trial.attack), "seed": trial.seed.value}
     details |= {"surrogates": plain(trial.surrogates), "data": plain(experiment.data), "trial": job.trial}
     poisonset.write(
@@ -140,7 +156,7 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
         "boxes": [experiment.box(job.attack, victim) for victim in range(len(experiment.victims))],
         "polytope": _polytopes(trial, crew, data, poison, goal.known),
     }
-    return [Result(key=job.key, kind="craft", row=row)]
+    return Result(key=job.key, kind="craft", row=row)
 
 
 def _polytopes(
