@@ -93,5 +93,22 @@ def test_learners_of_other_names_are_left_as_they_are():
     assert names(PLAIN, SGD(model=MLP())) == ["smallconvnet, 3 epochs", "mlp, 40 epochs"]
 
 
+def test_one_setting_that_tells_all_apart_is_enough():
+    """Where a network and the pretraining of it differ, the network is named; where none is enough, all are."""
+    nets = [SmallConvNet(widths=(4, width)) for width in (6, 7)]
+    one, other = (
+        replace(PLAIN, model=net, start=Transfer(weights=replace(SOURCE, learner=replace(SOURCE.learner, model=net))))
+        for net in nets
+    )
+    head = "smallconvnet, transfer, 3 epochs"
+    assert names(one, other) == [f"{head} (model.widths=[4, 6])", f"{head} (model.widths=[4, 7])"]
+    third = [replace(PLAIN, lr=lr, momentum=momentum) for lr, momentum in ((0.1, 0.9), (0.1, 0.5), (0.2, 0.5))]
+    assert names(*third) == [
+        "smallconvnet, 3 epochs (lr=0.1, momentum=0.9)",
+        "smallconvnet, 3 epochs (lr=0.1, momentum=0.5)",
+        "smallconvnet, 3 epochs (lr=0.2, momentum=0.5)",
+    ]
+
+
 def test_equal_things_are_numbered():
     assert distinct([PLAIN, PLAIN], ["a", "a"]) == ["a (number 1)", "a (number 2)"]
