@@ -11,6 +11,7 @@ import torch
 
 from mithridate.control import Matched, _chosen
 from mithridate.defense import Filter, HookDefense, Truth, Verdict, protect
+from mithridate.defenses.epic import EPIC
 from mithridate.defenses.oracle_filter import OracleFilter
 from mithridate.defenses.partition_aggregation import PartitionAggregation
 from mithridate.defenses.random_drop import RandomDrop
@@ -100,6 +101,12 @@ class TestStacks:
         assert names(found) == [
             "brightest", "brightest (share=0.2)",
             "random-drop (like brightest)", "random-drop (like brightest (share=0.2))",
+        ]  # fmt: skip
+
+    def test_settings_are_told_as_changes_of_the_nearest_preset(self):
+        asked = [EPIC(), EPIC(fraction=0.3), EPIC.preset("release-transfer"), EPIC.preset("paper", fraction=0.3)]
+        assert names(stacks([(each,) for each in asked], Controls(drops=()))) == [
+            "epic", "epic (fraction=0.3)", "epic, release-transfer", "epic, paper (fraction=0.3)"
         ]  # fmt: skip
 
     def test_the_last_that_drops_is_controlled_wherever_it_stands(self):

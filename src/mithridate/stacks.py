@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from mithridate import registry
 from mithridate.control import Control, MatchedControl
@@ -90,10 +91,17 @@ def names(found: Sequence[Stack]) -> list[str]:
 
 
 def _title(defense: Defense) -> str:
-    """What a defense calls itself, and the settings that are not its defaults."""
+    """What a defense calls itself, the published preset it is nearest to, and the settings that differ from that."""
     if isinstance(defense, MatchedControl):
         return f"{defense.name} (like {_title(defense.like)})"
     mine, usual = plain(defense), {each["name"]: each["default"] for each in registry.settings(type(defense))}
-    changed = {key: value for key, value in mine.items() if key in usual and value != usual[key] and value != "true"}
-    told = ", ".join(f"{key}={short(value)}" for key, value in changed.items())
-    return f"{defense.title} ({told})" if told else defense.title
+    presets = {"": {}} | {f", {name}": each for name, each in getattr(defense, "presets", {}).items()}
+    changes = {name: _changed(mine, {**usual, **each}) for name, each in presets.items()}
+    preset = min(changes, key=lambda name: len(changes[name]))  # of several the first: the defaults
+    told = ", ".join(f"{key}={short(value)}" for key, value in changes[preset].items())
+    return f"{defense.title}{preset} ({told})" if told else f"{defense.title}{preset}"
+
+
+def _changed(mine: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in ``mine`` that are not as usual."""
+    return {key: value for key, value in mine.items() if key in usual and value != usual[key] and value != "true"}
