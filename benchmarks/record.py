@@ -96,7 +96,8 @@ def measured(cases: list[dict[str, Any]]) -> list[str]:
 
 def line(row: dict[str, Any]) -> str:
     """One row of a table."""
-    cells = [row["attack"], row["scenario"], row["victim"], interval(row["success"])]
+    victim = f"{row['victim']}, {row['box']}" if row.get("box") else row["victim"]
+    cells = [row["attack"], row["scenario"], victim, interval(row["success"])]
     cells += [percent(row["base_rate"]), percent(row["noise_control"])]
     cells += [percent((row["clean_accuracy"] or {}).get("mean")), str(row["trials"]), str(row["victims"])]
     return "| " + " | ".join(cells) + " |"
