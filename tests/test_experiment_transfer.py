@@ -13,8 +13,12 @@ import pytest
 import torch
 
 from mithridate import loading, poisonset
+from mithridate.defense import protect
+from mithridate.defenses.mixup import Mixup
+from mithridate.errors import ProblemsError
 from mithridate.experiment import Experiment, Job
 from mithridate.feature_attack import trained_networks
+from mithridate.learners.cached import training_key
 from mithridate.learners.sgd import SGD
 from mithridate.loading import load
 from mithridate.polytope_view import polytope_view
@@ -104,6 +108,15 @@ class TestJobs:
         assert sum(job.kind == "pretraining" for job in jobs) == expected
         assert len({job.key for job in jobs}) == len(jobs)
 
+    def test_of_pretraining_that_start_from_others_come_after_those(self) -> None:
+        """Weights of weights: both are pretrained here, the inner first."""
+        deep = source(learner={**starting(source(seed=1)), **RECIPE}, seed=2)
+        first, second, *rest = moving(victims=[starting(deep)]).jobs()
+        assert [first.kind, second.kind, rest[0].kind] == ["pretraining", "pretraining", "surrogate"]
+        assert second.needs == (first.key,)
+        (inner, outer) = moving(victims=[starting(deep)]).pretrainings()
+        assert (inner.seed, outer.seed) == (1, 2)
+
     def test_with_surrogates_of_their_own_wait_too(self) -> None:
         jobs = moving(share_surrogates=False).jobs()
         assert [job.kind for job in jobs[:2]] == ["pretraining", "clean"]
@@ -131,6 +144,21 @@ class TestKeys:
         path.write_bytes(numbered_otherwise(tmp_path / "other.npz").read_bytes())
         monkeypatch.setattr(loading, "_LOADED", {})
         assert not before & keys(experiment)
+
+    def test_of_trainings_change_with_the_data_of_the_weights_they_start_from(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else a run that goes on would find networks that started from what the file held before."""
+        path, data = numbered(tmp_path / "data.npz"), load(BASE.data).train
+        weights = source(data={"name": "arrays", "path": str(path)})
+        deep = source(learner={**starting(weights), **RECIPE})
+        learners = [moving(victims=[starting(each)]).victims[0] for each in (weights, deep)]
+        learners.append(protect(learners[0], [Mixup()]))
+        before = [training_key(each, data, Seed(0), []) for each in learners]
+        assert before == [training_key(each, data, Seed(0), []) for each in learners]
+        path.write_bytes(numbered_otherwise(tmp_path / "other.npz").read_bytes())
+        monkeypatch.setattr(loading, "_LOADED", {})
+        assert not {*before} & {training_key(each, data, Seed(0), []) for each in learners}
 
     def test_of_pretraining_stay_where_others_start_from_it(self) -> None:
         other = moving(
@@ -271,6 +299,50 @@ class TestRun:
         )
         assert problems(BASE) == []
         assert trainings == []
+
+    @pytest.mark.parametrize(
+        ("changes", "sentence"),
+        [
+            (
+                {"attacks": [{"name": "bullseye-polytope", "layers": ["penultimate", "nowhere"]}]},
+                "attacks[0].layers: this network has no layer 'nowhere'",
+            ),
+            (
+                {"attacks": [{"name": "convex-polytope", "layers": ["last"]}]},
+                "attacks[0].layers: the layer 'last' is never run on the way to the features",
+            ),
+            (
+                {"attacks": [{"name": "convex-polytope", "networks": [0, 0]}]},
+                "attacks[0]: networks of convex-polytope names a surrogate twice",
+            ),
+            ({"training_rows": 7}, "training_rows: training_rows must be a multiple of the 3 classes, but it is 7"),
+            ({"training_rows": 3000}, "training_rows: training_rows of 3000 asks for 1000 rows of class '0'"),
+            ({"protocol": {"name": "nonsense", "version": 1}}, "protocol: there is no preset"),
+        ],
+        ids=lambda each: "" if isinstance(each, dict) else each.partition(":")[0],
+    )
+    def test_with_a_mistake_is_not_begun(self, changes: dict[str, Any], sentence: str, trainings: list[SGD]) -> None:
+        (found,) = problems(moving(**changes))
+        assert found.startswith(sentence)
+        assert trainings == []
+
+    def test_that_pays_for_fewer_rows_than_its_set_ups_fix_is_not_begun(self, tmp_path: Path) -> None:
+        """The budget is a share of the rows that are trained on, not of all."""
+        threat = {"budget": 0.1, "perturbation": {"name": "linf", "radius": "64/255"}}
+        (sentence,) = problems(with_setups(tmp_path, threat=threat))
+        assert "3 base ids are fixed, but a budget of 0.1 pays for 2" in sentence
+
+    def test_with_settings_that_contradict_each_other_is_none(self) -> None:
+        goal = {"name": "misclassify", "ids": [3]}
+        with pytest.raises(ProblemsError, match=r"targets can be 'correct' only where they are drawn, but .*ids"):
+            moving(targets="correct", threat={**TINY["threat"], "goal": goal})
+        with pytest.raises(ProblemsError, match="an ensemble of 2 over 1 surrogates repeats frozen features"):
+            moving(ensemble=2)
+        assert moving(ensemble=2, surrogates=[starting(source()), starting(source(seed=1))]).ensemble == 2
+
+    def test_of_poison_from_elsewhere_says_nothing_of_what_its_maker_knew(self, tmp_path: Path) -> None:
+        given = moving(attacks=[{"name": "given", "folder": str(tmp_path)}, *TINY["attacks"]])
+        assert [given.box(0, 0), given.box(1, 0)] == [None, "white-box"]
 
 
 class TestPolytope:

@@ -33,6 +33,15 @@ def on(weights, model=NET, kind=Transfer, **settings):
 VICTIM = on(SOURCE)
 
 
+def test_files_are_the_same_weights_wherever_they_lie(tmp_path):
+    """One content under two paths is shared; another content is not."""
+    for name, content in (("one", b"a"), ("copy", b"a"), ("other", b"b")):
+        (tmp_path / name).write_bytes(content)
+    one, copy, other = (on(File(path=tmp_path / name)) for name in ("one", "copy", "other"))
+    assert box([one], copy) == "white-box"
+    assert box([one], other) == "grey-box"
+
+
 @pytest.mark.parametrize(
     ("surrogates", "victim", "expected"),
     [

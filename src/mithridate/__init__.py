@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what a type checker sees; a test holds it to the table below
     from mithridate.attack import Attack as Attack
     from mithridate.attack import craft as craft
+    from mithridate.attacks.bullseye_polytope import BullseyePolytope as BullseyePolytope
+    from mithridate.attacks.convex_polytope import ConvexPolytope as ConvexPolytope
+    from mithridate.attacks.feature_collision import FeatureCollision as FeatureCollision
     from mithridate.attacks.gradient_matching import GradientMatching as GradientMatching
     from mithridate.dataset import Dataset as Dataset
     from mithridate.dataset import Space as Space
@@ -19,6 +22,7 @@ if TYPE_CHECKING:  # what a type checker sees; a test holds it to the table belo
     from mithridate.datasets.digits import Digits as Digits
     from mithridate.datasets.folder import Folder as Folder
     from mithridate.datasets.named import CIFAR10 as CIFAR10
+    from mithridate.datasets.named import CIFAR100 as CIFAR100
     from mithridate.datasets.named import MNIST as MNIST
     from mithridate.datasets.parquet import Parquet as Parquet
     from mithridate.datasets.torchset import TorchDataset as TorchDataset
@@ -48,12 +52,24 @@ if TYPE_CHECKING:  # what a type checker sees; a test holds it to the table belo
     from mithridate.learners.augment import Augmentation as Augmentation
     from mithridate.learners.recipes import recipe as recipe
     from mithridate.learners.sgd import SGD as SGD
+    from mithridate.learners.start import FineTune as FineTune
+    from mithridate.learners.start import Scratch as Scratch
+    from mithridate.learners.start import Transfer as Transfer
+    from mithridate.learners.weights import File as File
+    from mithridate.learners.weights import Own as Own
+    from mithridate.learners.weights import Trained as Trained
     from mithridate.model import Classifier as Classifier
     from mithridate.models.convnet import ConvNet as ConvNet
+    from mithridate.models.densenet import DenseNet121 as DenseNet121
+    from mithridate.models.dpn import DPN92 as DPN92
+    from mithridate.models.googlenet import GoogLeNet as GoogLeNet
     from mithridate.models.linear import Linear as Linear
     from mithridate.models.mlp import MLP as MLP
     from mithridate.models.mobilenet import MobileNetV2 as MobileNetV2
     from mithridate.models.resnet import ResNet18 as ResNet18
+    from mithridate.models.resnet50 import ResNet50 as ResNet50
+    from mithridate.models.resnext import ResNeXt29 as ResNeXt29
+    from mithridate.models.senet import SENet18 as SENet18
     from mithridate.models.smallconvnet import SmallConvNet as SmallConvNet
     from mithridate.models.vgg import VGG11 as VGG11
     from mithridate.models.wrapped import Wrapped as Wrapped
@@ -71,13 +87,16 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "attack": "Attack craft",
+    "attacks.bullseye_polytope": "BullseyePolytope",
+    "attacks.convex_polytope": "ConvexPolytope",
+    "attacks.feature_collision": "FeatureCollision",
     "attacks.gradient_matching": "GradientMatching",
     "dataset": "Dataset Space",
     "datasets.arrays": "Arrays",
     "datasets.bundled": "Bundled",
     "datasets.digits": "Digits",
     "datasets.folder": "Folder",
-    "datasets.named": "CIFAR10 MNIST",
+    "datasets.named": "CIFAR10 CIFAR100 MNIST",
     "datasets.parquet": "Parquet",
     "datasets.torchset": "TorchDataset",
     "defense": "Defense protect",
@@ -102,12 +121,20 @@ _PLACES = {
     "learners.augment": "Augmentation",
     "learners.recipes": "recipe",
     "learners.sgd": "SGD",
+    "learners.start": "FineTune Scratch Transfer",
+    "learners.weights": "File Own Trained",
     "model": "Classifier",
     "models.convnet": "ConvNet",
+    "models.densenet": "DenseNet121",
+    "models.dpn": "DPN92",
+    "models.googlenet": "GoogLeNet",
     "models.linear": "Linear",
     "models.mlp": "MLP",
     "models.mobilenet": "MobileNetV2",
     "models.resnet": "ResNet18",
+    "models.resnet50": "ResNet50",
+    "models.resnext": "ResNeXt29",
+    "models.senet": "SENet18",
     "models.smallconvnet": "SmallConvNet",
     "models.vgg": "VGG11",
     "models.wrapped": "Wrapped wrap",

@@ -14,11 +14,11 @@ import torch
 
 from mithridate.errors import ProblemsError, StoreError
 from mithridate.executor import Ended, Executor, Report
-from mithridate.experiment import METHOD, Experiment, Job, result_keys
+from mithridate.experiment import Experiment, Job, result_keys
 from mithridate.loading import data_digest, load
 from mithridate.preflight import problems
 from mithridate.report import page, tables
-from mithridate.settings import plain
+from mithridate.settings import METHOD, plain
 from mithridate.store import Failure, Store, write_atomically
 from mithridate.watch import Watch
 from mithridate.work import MEMORY, Result, perform

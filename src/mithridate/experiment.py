@@ -12,6 +12,7 @@ from mithridate import config
 from mithridate.attack import Attack
 from mithridate.defense import Defense, protect
 from mithridate.errors import ConfigError
+from mithridate.goal import Misclassify
 from mithridate.knowledge import Box, box
 from mithridate.learner import Learner
 from mithridate.learners.sgd import SGD
@@ -20,7 +21,7 @@ from mithridate.loading import data_digest
 from mithridate.naming import label, scenario_name
 from mithridate.protocol import Protocol, Published, changes
 from mithridate.seeding import Seed
-from mithridate.settings import distinct, fingerprint, plain
+from mithridate.settings import METHOD, distinct, fingerprint, plain
 from mithridate.setups import set_up, setups
 from mithridate.source import Source
 from mithridate.stacks import Controls, Stack, stacks
@@ -28,9 +29,6 @@ from mithridate.stacks import names as stack_names
 from mithridate.threat import ThreatModel
 from mithridate.trial import Trial
 from mithridate.variation import varied
-
-METHOD = 1
-"""Raised whenever a change makes old results incomparable with new ones; part of every job's key."""
 
 MOST_JOBS = 100_000
 """Jobs in one experiment: listing them takes half a minute by then, and running them would take months."""
@@ -64,7 +62,7 @@ class Experiment:
     victims: tuple[Learner, ...]
     """What the victims train."""
     surrogates: tuple[Learner, ...] = ()
-    """What the attacker trains (several: an ensemble); empty: the same as the first victim (grey box)."""
+    """What the attacker trains (several: an ensemble); empty: the same as the first victim."""
     ensemble: int = 0
     """Number of surrogates, cycling through ``surrogates``; 0: one of each."""
     share_surrogates: bool = True
@@ -125,6 +123,14 @@ class Experiment:
             raise ConfigError(
                 "targets can be 'correct' only where surrogates are shared and trials are no fixed set-ups"
             )
+        if self.targets == "correct" and isinstance(self.threat.goal, Misclassify) and self.threat.goal.ids:
+            raise ConfigError("targets can be 'correct' only where they are drawn, but threat.goal.ids fixes them")
+        kinds = self.surrogates or self.victims[:1]
+        if self.ensemble > len(kinds) and any(isinstance(each, SGD) and each.start.frozen for each in kinds):
+            raise ConfigError(
+                f"an ensemble of {self.ensemble} over {len(kinds)} surrogates repeats frozen features, which adds "
+                "nothing; name as many surrogates as it has, each with weights of its own"
+            )
         if self.adaptive and any(defense.oracle for stack in self.defenses for defense in stack):
             raise ConfigError("an adaptive attacker cannot wear a defense that is told the truth (expected: true)")
         for each in self.published:
@@ -165,8 +171,10 @@ class Experiment:
         """The networks to be pretrained here, each once, in the order of victims and surrogates."""
         return _pretrainings([*self.victims, *self.surrogates])
 
-    def box(self, attack: int, victim: int) -> Box:
-        """What an attack's surrogates share with a victim."""
+    def box(self, attack: int, victim: int) -> Box | None:
+        """What an attack's surrogates share with a victim; None where it has none here, so that nothing is known."""
+        if not self.attacks[attack].needs_surrogate:
+            return None
         return box(self.attacks[attack].crew(self.crew()), self.victims[victim])
 
     def deviations(self) -> list[str]:
@@ -245,7 +253,7 @@ class Experiment:
         The other clean victims come one after each trial, so that an early stop has both sides.
         """
         bouts = list(itertools.product(range(len(self.victims)), range(len(self.defenses))))
-        before = [self._job("pretraining", run=k) for k in range(len(self.pretrainings()))]
+        before = self._pretraining_jobs()
         early = tuple(job.key for job in before)
         firsts = [replace(job, needs=early) for job in self._surrogate_jobs()]
         first_keys = tuple(job.key for job in firsts if job.defense == BARE) if self.targets == "correct" else ()
@@ -264,6 +272,14 @@ class Experiment:
         ]
         turns = itertools.zip_longest(clean, trials, fillvalue=())
         return [*before, *firsts, *(job for turn in turns for part in turn for job in part)]
+
+    def _pretraining_jobs(self) -> list[Job]:
+        """The networks to be pretrained; one that starts from another of them waits for those before it."""
+        found: list[Job] = []
+        for k, weights in enumerate(self.pretrainings()):
+            needs = tuple(job.key for job in found) if weights.learner.beginnings() else ()
+            found.append(self._job("pretraining", run=k, needs=needs))
+        return found
 
     def _surrogate_jobs(self) -> list[Job]:
         """The shared surrogates: bare ones where they are needed, and an adaptive attacker's inside each stack."""
@@ -319,10 +335,10 @@ class Experiment:
     def _decides(self, job: Job) -> list[Any]:
         """Everything that decides a job's result."""
         if job.kind == "pretraining":
-            return [job.kind, self.pretrainings()[job.run], data_digest(self.pretrainings()[job.run].data)]
+            return [job.kind, self.pretrainings()[job.run], self.pretrainings()[job.run].identity()]
         base: list[Any] = [job.kind, data_digest(self.data), self.seed, job.run]
         base += [self.training_rows] if self.training_rows else []
-        base += [data_digest(each.data) for each in _pretrainings(self._starting(job))]
+        base += [list(each) for learner in self._starting(job) if (each := learner.beginnings())]
         if job.kind == "surrogate":
             return [*base, self.crew(job.defense)[job.run]]
         if self.targets != "any":
@@ -362,9 +378,11 @@ def result_keys(experiment: Experiment, job: Job) -> list[str]:
 
 
 def _pretrainings(learners: Sequence[Learner]) -> tuple[Trained, ...]:
-    """The trainings done here whose weights the learners start from, each once."""
+    """The trainings done here whose weights the learners start from, each once, after those that it starts from."""
     sources = [each.start.source() for each in learners if isinstance(each, SGD)]
-    return tuple({fingerprint(each): each for each in sources if isinstance(each, Trained)}.values())
+    own = {fingerprint(each): each for each in sources if isinstance(each, Trained)}
+    before = _pretrainings([each.learner for each in own.values()]) if own else ()
+    return tuple(({fingerprint(each): each for each in before} | own).values())
 
 
 def _is_folder_name(name: str) -> bool:

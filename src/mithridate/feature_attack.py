@@ -66,7 +66,9 @@ class FeatureAttack(Attack):
 
     @final
     def crew(self, surrogates: Sequence[Learner]) -> Sequence[Learner]:
-        """The surrogates that ``networks`` names. Raises :class:`ConfigError` for a number that is none."""
+        """The surrogates that ``networks`` names; :class:`ConfigError` for a number that is none, or named twice."""
+        if len(set(self.networks)) < len(self.networks):
+            raise ConfigError(f"networks of {self.name} names a surrogate twice, which adds nothing; name each once")
         wrong = [k for k in self.networks if not 0 <= k < len(surrogates)]
         if wrong:
             raise ConfigError(

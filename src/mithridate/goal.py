@@ -167,7 +167,8 @@ class Misclassify(GoalSpec):
         pool = allowed.nonzero().flatten()
         if len(pool) < self.targets:
             what = f"class '{test.space.name(true)}'" if true is not None else "the test set"
-            raise DataError(f"{self.targets} targets were asked for, but {what} has only {len(pool)} test rows")
+            asked = "1 target was" if self.targets == 1 else f"{self.targets} targets were"
+            raise DataError(f"{asked} asked for, but {what} has only {len(pool)} test rows")
         order = torch.randperm(len(pool), generator=seed.child("targets").generator())
         return test.at(pool[order[: self.targets]])
 

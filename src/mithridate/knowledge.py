@@ -8,23 +8,24 @@ from typing import Any, Literal
 
 from mithridate.learner import Learner
 from mithridate.learners.sgd import SGD
+from mithridate.learners.weights import File
 from mithridate.model import Architecture
 from mithridate.settings import fingerprint
 
 Box = Literal["white-box", "grey-box", "black-box"]
 
 MEANING: dict[Box, str] = {
-    "white-box": "the attacker crafts with the very weights that the victim starts from",
-    "grey-box": "the attacker crafts with the victim's architecture, but other weights",
-    "black-box": "the attacker crafts with other architectures than the victim's",
+    "white-box": "the attacker's networks start from the very weights that the victim starts from",
+    "grey-box": "the attacker's networks have the victim's architecture, but other weights",
+    "black-box": "the attacker's networks have other architectures than the victim's",
 }
 
 
 def box(surrogates: Sequence[Learner], victim: Learner) -> Box:
     """The most that any of the surrogates shares with the victim: weights, architecture, or neither.
 
-    Weights are shared where both start from the same pretrained ones and at least one of them keeps what they were
-    trained to (from scratch, two networks never share any). Dropout is no part of an architecture here.
+    Weights are shared where both start from the same pretrained ones, whatever is then trained and whatever file they
+    lie in (from scratch, two networks never share any). Dropout is no part of an architecture here.
     """
     if any(_weights(each) is not None and _weights(each) == _weights(victim) for each in surrogates):
         return "white-box"
@@ -36,7 +37,9 @@ def box(surrogates: Sequence[Learner], victim: Learner) -> Box:
 def _weights(learner: Learner) -> str | None:
     """What decides the weights that a learner starts from; None where they are its own."""
     source = learner.start.source() if isinstance(learner, SGD) else None
-    return None if source is None else fingerprint(_architecture(learner), source)
+    if source is None:
+        return None
+    return fingerprint(_architecture(learner), source.sha256 if isinstance(source, File) else source)
 
 
 def _architecture(learner: Learner) -> str:

@@ -146,6 +146,10 @@ class Learner(ABC):
         """Epochs done when the learning rate falls for the last time; None where it falls smoothly or never."""
         return None
 
+    def beginnings(self) -> tuple[str, ...]:
+        """What decides the weights it starts from, beyond its settings (their data, a file); empty: its own."""
+        return ()
+
     @final
     def fit(
         self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
@@ -176,6 +180,11 @@ class Around(Learner):
     def last_drop(self) -> int | None:
         """That of the learner inside."""
         return self.learner.last_drop()
+
+    @final
+    def beginnings(self) -> tuple[str, ...]:
+        """Those of the learner inside."""
+        return self.learner.beginnings()
 
 
 def trained(

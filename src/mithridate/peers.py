@@ -74,7 +74,8 @@ def read_benchmark(folder: Path | str, *, train: Dataset) -> PoisonSet:
         row = int((base.labels != rows.labels).nonzero()[0])
         raise FormatError(
             f"the poison of base {int(rows.ids[row])} in '{folder}' is labelled {int(rows.labels[row])}, but that "
-            f"training row is of class {int(base.labels[row])}; load the training set in its original order"
+            f"training row is of class {int(base.labels[row])}; name the training set that was poisoned, in its "
+            "original order"
         )
     aims, patch = _target(folder / "target.pickle", space, wanted=int(labels[0]))
     repeated = sorted(index for index, times in Counter(ids.tolist()).items() if times > 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -10,8 +11,11 @@ from mithridate.attack import problems as attack_problems
 from mithridate.defense import protect
 from mithridate.errors import DataError, MithridateError, ProblemsError
 from mithridate.experiment import Experiment, Job
+from mithridate.feature_attack import FeatureAttack
 from mithridate.goal import Misclassify
 from mithridate.loading import load
+from mithridate.ops.layers import recording
+from mithridate.sampling import training_part
 from mithridate.seeding import Seed
 from mithridate.source import Split
 from mithridate.threat import ThreatModel
@@ -32,6 +36,7 @@ def problems(experiment: Experiment) -> list[str]:
     except MithridateError as error:
         return [*found, f"data: {error}"]
     found += _network_problems(experiment, data) + _defense_problems(experiment, data)
+    found += _layer_problems(experiment, data) + _protocol_problems(experiment)
     return found + _trial_problems(experiment, scenarios, data)
 
 
@@ -53,6 +58,35 @@ def _network_problems(experiment: Experiment, data: Split) -> list[str]:
         for k, learner in enumerate(learners):
             found += [f"{where}[{k}].model: {each}" for each in learner.problems(data.train.space)]
     return found
+
+
+def _layer_problems(experiment: Experiment, data: Split) -> list[str]:
+    """Layers that the attacker's networks do not have, the same sentence once."""
+    found: dict[str, None] = {}
+    row = data.train.at(torch.tensor([0])).all_inputs()
+    for k, attack in enumerate(experiment.attacks):
+        if not isinstance(attack, FeatureAttack):
+            continue
+        crew = experiment.crew()
+        for number in attack.networks or range(len(crew)):
+            if not 0 <= number < len(crew):
+                continue  # told already
+            try:
+                model = crew[number].build(data.train.space, Seed(0)).eval()
+                with recording(model, attack.layers) as recorder, torch.no_grad():
+                    recorder(row)
+            except MithridateError as error:
+                found[f"attacks[{k}].layers: {error}"] = None
+    return list(found)
+
+
+def _protocol_problems(experiment: Experiment) -> list[str]:
+    """A protocol that does not exist."""
+    try:
+        experiment.deviations()
+    except MithridateError as error:
+        return [f"protocol: {error}"]
+    return []
 
 
 def _defense_problems(experiment: Experiment, data: Split) -> list[str]:
@@ -78,12 +112,19 @@ def _trial_problems(experiment: Experiment, scenarios: Sequence[ThreatModel], da
             try:
                 trial = experiment.trial(Job(kind="craft", scenario=scenario, trial=number))
                 agree = _disagreements(trial.threat, data) if experiment.setups else []
+                seen = data if agree else _seen(experiment, trial.threat, data)
             except MithridateError as error:
-                found[f"setups: {error}"] = None
+                found[f"{'setups' if experiment.setups else 'training_rows'}: {error}"] = None
                 continue
-            for each in agree + rows_problems(trial.threat, data, seed=trial.seed):
+            for each in agree or rows_problems(trial.threat, seen, seed=trial.seed):
                 found[f"threat: {each}"] = None
     return list(found)
+
+
+def _seen(experiment: Experiment, threat: ThreatModel, data: Split) -> Split:
+    """The rows that victims of a trial train on, and the test set."""
+    part = training_part(data.train, size=experiment.training_rows, base_ids=threat.base_ids)
+    return replace(data, train=part)
 
 
 def _disagreements(threat: ThreatModel, data: Split) -> list[str]:

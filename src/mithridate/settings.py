@@ -52,6 +52,10 @@ def _array_hash(array: torch.Tensor | np.ndarray[Any, Any]) -> str:
     return hashlib.sha256(head + array.tobytes()).hexdigest()
 
 
+METHOD = 1
+"""Raised whenever a change makes old results incomparable with new ones; part of every job's and training's key."""
+
+
 def distinct(things: Sequence[Any], names: Sequence[str]) -> list[str]:
     """A name for each of several settings objects: the one given, and where that repeats, the settings that differ.
 

@@ -46,8 +46,8 @@ class Linf(Perturbation):
     radius: float = 8 / 255
     """Largest change of one value, natural units (pixels in [0, 1]). Papers: 8/255, 16/255, 32/255."""
     slack: float = 0.0
-    """What the check forgives beyond the radius, natural units; no attack is given it to use. The poisoning benchmark:
-    1/255, since its image files are cut off to 8 bits instead of rounded."""
+    """What the check forgives beyond the radius, natural units. No attack searches there, but rounding may end there.
+    The poisoning benchmark: 1/255, since its image files are cut off to 8 bits instead of rounded."""
 
     def __post_init__(self) -> None:
         """Refuse a radius that was meant in 255ths, and a slack that is one or takes something away."""

@@ -16,6 +16,7 @@ from mithridate.attack import craft
 from mithridate.dataset import Dataset
 from mithridate.defense import Truth, protect
 from mithridate.detection import detection, keep_pictures
+from mithridate.errors import DataError
 from mithridate.experiment import BARE, Experiment, Job
 from mithridate.feature_attack import trained_networks
 from mithridate.goal import Aims, Goal
@@ -108,7 +109,7 @@ def _surrogate(experiment: Experiment, job: Job, data: Split, folder: Path, watc
 def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
     """Craft one poison and write it as a poison set."""
     trial, started = experiment.trial(job), time.perf_counter()
-    goal = trial.goal(_worth_attacking(experiment, data, folder))
+    goal = _goal(experiment, trial, _worth_attacking(experiment, data, folder))
     crew = cached_crew(experiment, folder, experiment.faced(job.defense))
     poison = craft(
         trial.attack,
@@ -206,7 +207,8 @@ def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
     results, pool = [], _worth_attacking(experiment, data, folder)
     for number in experiment.numbers():
         trial = experiment.trial(replace(job, trial=number))
-        goal, rows = trial.goal(pool), _rows_of(experiment, replace(job, kind="craft", trial=number), data.train)
+        goal = _goal(experiment, trial, pool)
+        rows = _rows_of(experiment, replace(job, kind="craft", trial=number), data.train)
         picked = trial.threat.pick(rows, goal.known, trial.seed.child("craft").child("pick"))
         row = {
             **_victim_row(experiment, job),
@@ -270,6 +272,16 @@ def _removed(training: Training, job: Job, data: Dataset, poison_ids: Tensor, fo
 
 def _shown(job: Job) -> bool:
     return job.run == 0 and job.kind == "attack"
+
+
+def _goal(experiment: Experiment, trial: Trial, pool: Split) -> Goal:
+    """The goal of a trial, drawn from what is worth attacking."""
+    try:
+        return trial.goal(pool)
+    except DataError as error:
+        if experiment.targets == "any":
+            raise
+        raise DataError(f"{error} that every surrogate calls by their right name") from error
 
 
 def _worth_attacking(experiment: Experiment, data: Split, folder: Path) -> Split:

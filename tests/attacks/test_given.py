@@ -109,6 +109,14 @@ def test_for_a_target_with_two_sets_names_both(tmp_path, form):
         crafted(tmp_path, 3)
 
 
+def test_a_set_of_which_a_file_is_missing_is_a_problem(tmp_path):
+    for name in ("whole", "broken"):
+        given_set(tmp_path / name, "benchmark", target=3 if name == "whole" else 7, ids=[2, 5, 8])
+    (tmp_path / "broken" / "target.pickle").unlink()
+    (sentence,) = Given(folder=tmp_path).problems()
+    assert sentence == f"'{tmp_path / 'broken'}' is no whole poison set: it lacks target.pickle"
+
+
 def test_takes_no_set_that_is_judged_with_a_trigger(tmp_path):
     given_set(tmp_path / "a", "ours", target=3, ids=[2, 5, 8], trigger=CornerMark())
     with pytest.raises(ConfigError, match="none of the 1 poison sets"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 from torch.nn import functional
 
 from mithridate import checkpoint
@@ -18,6 +19,7 @@ from mithridate.defenses.partition_aggregation import PartitionAggregation
 from mithridate.errors import ConfigError, ModelError
 from mithridate.learner import Hook, Removal, predictions
 from mithridate.learners.augment import Augmentation
+from mithridate.learners.cached import Cached
 from mithridate.learners.sgd import SGD
 from mithridate.learners.start import FineTune, Scratch, Transfer
 from mithridate.learners.weights import File, Own, Trained
@@ -25,6 +27,7 @@ from mithridate.model import Architecture, Stack
 from mithridate.models.linear import Linear
 from mithridate.models.mlp import MLP
 from mithridate.models.smallconvnet import SmallConvNet
+from mithridate.models.wrapped import Wrapped
 from mithridate.ops import medoids
 from mithridate.seeding import Seed
 from mithridate.source import Source, Split
@@ -61,6 +64,17 @@ def written(model, folder):
 def state(model):
     """Copies of all parameters and buffers by name."""
     return {name: each.clone() for name, each in model.state_dict().items()}
+
+
+def fresh():
+    """A module of the user's, with features that differ each time."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Linear(5, 3))
+
+
+def always_the_same():
+    """One that brings its features."""
+    with Seed(4).scope():
+        return fresh()
 
 
 def is_head(name):
@@ -152,6 +166,27 @@ class TestBegin:
         source = written(begun(Scratch(), SmallConvNet(widths=(4, 6, 6), pools=(1,))), tmp_path)
         with pytest.raises(ModelError, match=r"^the weights hold 'body.7.weight', which this network lacks; they are"):
             begun(Transfer(weights=source))
+
+    def test_a_module_s_own_names_will_do_where_it_is_wrapped(self, tmp_path):
+        path, module = tmp_path / "own.safetensors", fresh()
+        safetensors.torch.save_file(module.state_dict(), path)
+        for normalise in (False, True):
+            found = begun(Transfer(weights=File(path=path)), Wrapped(factory=fresh, head="2", normalise=normalise))
+            assert torch.equal(found.state_dict()["module.1.weight"], module[1].weight)
+
+    def test_networks_that_we_kept_will_do(self, tmp_path, pretrained):
+        learner = Cached(learner=PLAIN, folder=tmp_path)
+        kept = learner.fit(toy(96, seed=5), seed=Seed(9)).model
+        (path,) = tmp_path.iterdir()
+        found = begun(Transfer(weights=File(path=path), head="kept"))
+        assert not moved(state(kept), found)
+
+    def test_weights_of_a_failed_training_are_refused(self, pretrained, tmp_path):
+        broken = state(pretrained)
+        broken["body.4.weight"][0] = float("nan")
+        safetensors.torch.save_file(broken, tmp_path / "broken.safetensors")
+        with pytest.raises(ModelError, match=r"^the weights hold NaN or infinite values in 'body.4.weight'"):
+            begun(Transfer(weights=File(path=tmp_path / "broken.safetensors")))
 
 
 class TestTransfer:
@@ -360,7 +395,16 @@ class TestProblems:
         assert self.found(source) == []
         assert self.found(source, head="kept") == []
         assert self.found(source, space=replace(DATA.space, num_classes=7)) == []
-        assert self.found(Own()) == []
+
+    def test_weights_of_its_own_are_those_that_every_build_has(self):
+        """Random features that nobody trained are refused, from us and from a factory of the user's."""
+        (sentence,) = self.found(Own())
+        assert sentence.startswith(
+            "start: weights are the network's own, but smallconvnet is built with other ones each"
+        )
+        (sentence,) = self.found(Own(), model=Wrapped(factory=fresh, head="2"))
+        assert "wrapped is built with other ones each time" in sentence
+        assert self.found(Own(), model=Wrapped(factory=always_the_same, head="2")) == []
 
     def test_name_weights_of_another_network(self, source):
         (sentence,) = self.found(source, model=replace(NET, widths=(4, 7)))

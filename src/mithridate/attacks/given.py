@@ -70,7 +70,7 @@ class Given(Attack):
         return [each for each in (self.folder, *inner) if _files(each)]
 
     def problems(self) -> list[str]:
-        """That there is no poison."""
+        """That there is no poison, or that some of it is missing."""
         if not self.folder.is_dir():
             return [f"there is no folder '{self.folder}' to take poison from"]
         if not self.sets():
@@ -78,7 +78,12 @@ class Given(Attack):
                 f"'{self.folder}' holds no poison set: neither {poisonset.MANIFEST} nor {', '.join(_PICKLES)} lie in "
                 "it or in a subfolder"
             ]
-        return []
+        return [
+            f"'{each}' is no whole poison set: it lacks {', '.join(missing)}"
+            for each in self.sets()
+            if (missing := sorted(set(_PICKLES) - {path.name for path in _files(each)}))
+            and not (each / poisonset.MANIFEST).is_file()
+        ]
 
     def crew(self, surrogates: Sequence[Learner]) -> Sequence[Learner]:
         """None: it trains nothing, and what others crafted with is not known here."""

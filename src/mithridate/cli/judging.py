@@ -61,6 +61,8 @@ def _experiment(folder: Path, protocol: str, changes: list[str], trials: int | N
     settings = read(protocol)
     own: dict[str, Any] = {
         "name": f"{settings.get('name')}-{folder.resolve().name}",
+        "about": f"Poison that was not crafted in this run, judged under {settings.get('name')}.",
+        "notes": [],
         "attacks": [{"name": given.name, "folder": str(folder)}],
         "trials": len(given.sets()),
     }

@@ -139,8 +139,9 @@ def _end_line(ended: Ended) -> str:
     row = ended.results[0].row
     seconds = f"{row.get('seconds', 0):.1f} s"
     if ended.job.kind == "craft":
-        loss = row["trace"].get("loss") or [float("nan")]
-        return f"{job_name(ended.job)}: {row['rows']} rows crafted, loss {loss[-1]:.3f}, {seconds}"
+        loss = row["trace"].get("loss")
+        made = f"crafted, loss {loss[-1]:.3f}" if loss else "of poison"
+        return f"{job_name(ended.job)}: {row['rows']} rows {made}, {seconds}"
     if ended.job.kind == "pretraining":
         return f"{job_name(ended.job)}: {row['learner']}, {row['accuracy']:.1%} accurate, {seconds}"
     if ended.job.kind == "surrogate":

@@ -18,7 +18,7 @@ from mithridate.errors import FormatError
 from mithridate.learner import Around, Hook, Learner, Progress, removals_of, removals_state
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
-from mithridate.settings import fingerprint
+from mithridate.settings import METHOD, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,8 @@ class _Notes:
 
 def training_key(learner: Learner, data: Dataset, seed: Seed, hooks: Sequence[Any]) -> str:
     """The hash of everything that decides a training. Models hold the mean and standard deviation of the space."""
-    return fingerprint(learner, seed, data.space, data.digest(), torch.__version__, *([list(hooks)] if hooks else []))
+    more = [list(each) for each in (hooks, learner.beginnings()) if each]
+    return fingerprint(METHOD, learner, seed, data.space, data.digest(), torch.__version__, *more)
 
 
 def _keep(progress: Progress, path: Path, *, seconds: float) -> None:

@@ -91,6 +91,11 @@ class SGD(Learner):
         """A random draw of the augmentation."""
         return augmented(inputs, self.augmentation, space=space, generator=generator)
 
+    def beginnings(self) -> tuple[str, ...]:
+        """What decides the weights that it starts from, if it does."""
+        source = self.start.source()
+        return () if source is None else (source.identity(),)
+
     def last_drop(self) -> int | None:
         """The last of ``drops`` that comes before the end, where the schedule has steps."""
         return (

@@ -21,6 +21,9 @@ from mithridate.learners.weights import Weights
 from mithridate.model import Architecture, Classifier
 from mithridate.seeding import Seed
 
+_NORMALISATION = ("normalise.", "before.")
+"""How the names of a network's normalisation begin: one of ours, one that is wrapped."""
+
 
 class Start(ABC):
     """What a training starts from. Kinds are frozen dataclasses in this module."""
@@ -112,6 +115,11 @@ class Pretrained(Start):
         state = self.weights.sample()
         if state is not None:
             _copy(state, network, head=self.head == "kept")
+        elif _random(network, model, space):
+            return [
+                f"start: weights are the network's own, but {model.name} is built with other ones each time, so they "
+                "are random; name a file or a pretraining, or set pretrained: true where the network has that"
+            ]
         return []
 
 
@@ -159,11 +167,27 @@ class Transfer(Pretrained):
         model.eval()
 
 
+def _random(network: Classifier, model: Architecture, space: Space) -> bool:
+    """Whether the features of a second network differ from those of the first."""
+    with Seed(1).scope():
+        second = model.build(space)
+    last = {id(each) for each in network.head_parameters()}
+    pairs = zip(network.parameters(), second.parameters(), strict=True)
+    return any(not torch.equal(one, two) for one, two in pairs if id(one) not in last)
+
+
 def _copy(state: Mapping[str, Tensor], model: Classifier, *, head: bool) -> None:
-    """Write ``state`` into ``model``, but for the head where it begins anew."""
+    """Write ``state`` into ``model``, but for the head where it begins anew.
+
+    A wrapped module also takes its own names, and who knows nothing of our normalisation leaves it as it is.
+    """
     last = {id(each) for each in model.head_parameters()}
     own = model.state_dict(keep_vars=True)
+    if not any(name.startswith("module.") for name in state):
+        state = {(f"module.{name}" if f"module.{name}" in own else name): each for name, each in state.items()}
     wanted = {name: each for name, each in own.items() if head or id(each) not in last}
+    if not any(name.startswith(_NORMALISATION) for name in state):
+        wanted = {name: each for name, each in wanted.items() if not name.startswith(_NORMALISATION)}
     strange = sorted(state.keys() - own.keys())
     for name, each in wanted.items():
         if name not in state:
@@ -177,6 +201,8 @@ def _copy(state: Mapping[str, Tensor], model: Classifier, *, head: bool) -> None
                 f"'{name}' has shape {tuple(each.shape)} in this network, but {tuple(state[name].shape)} in the "
                 f"weights{what}"
             )
+        if each.is_floating_point() and not bool(torch.isfinite(state[name].float()).all()):
+            raise ModelError(f"the weights hold NaN or infinite values in '{name}'; a failed training left them")
     if strange:  # a deeper network of the same family
         raise ModelError(
             f"the weights hold '{strange[0]}', which this network lacks; they are those of another network"

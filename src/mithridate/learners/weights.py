@@ -19,8 +19,10 @@ from mithridate.dataset import Space
 from mithridate.errors import ConfigError, FormatError, MithridateError
 from mithridate.learner import Learner, Progress, trained
 from mithridate.learners.cached import Cached, training_key
+from mithridate.loading import data_digest
 from mithridate.loading import load as load_data
 from mithridate.seeding import Seed
+from mithridate.settings import fingerprint
 from mithridate.source import Source
 from mithridate.watch import Watch, silent
 
@@ -45,6 +47,10 @@ class Weights(ABC):
         """Why they cannot be had, found without training anything; empty where they can."""
         return []
 
+    @abstractmethod
+    def identity(self) -> str:
+        """What decides them: equal where they are, whatever they are called; empty where only the network does."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Own(Weights):
@@ -59,10 +65,17 @@ class Own(Weights):
     def sample(self) -> None:
         """Nothing."""
 
+    def identity(self) -> str:
+        """Nothing but the network."""
+        return ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class File(Weights):
-    """Weights in a safetensors file, under the parameters' names in the network."""
+    """Weights in a safetensors file, under the parameters' names in the network (of a wrapped module: its own names).
+
+    Networks that we kept (``networks/`` of a run folder or of the cache) are read too.
+    """
 
     name: ClassVar[str] = "file"
 
@@ -86,6 +99,7 @@ class File(Weights):
         try:
             stored = self.path.read_bytes()
             found = {name: each.to(device) for name, each in load(stored).items()}
+            kept = {name.removeprefix("model/"): each for name, each in found.items() if name.startswith("model/")}
         except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
             raise FormatError(
                 f"no weights can be read from '{self.path}' ({type(error).__name__}); name a .safetensors file with "
@@ -93,11 +107,15 @@ class File(Weights):
             ) from error
         if self.sha256 and hashlib.sha256(stored).hexdigest() != self.sha256:  # results are kept under it
             raise FormatError(f"'{self.path}' has changed since the settings were read; put it back, or begin anew")
-        return found
+        return kept or found
 
     def sample(self) -> Mapping[str, Tensor]:
         """The tensors of the file."""
         return self.load(torch.device("cpu"))
+
+    def identity(self) -> str:
+        """The file's hash."""
+        return self.sha256
 
     def problems(self) -> list[str]:
         """That the file is absent, damaged or another by now."""
@@ -139,6 +157,10 @@ class Trained(Weights):
             return [f"pretraining: {each}" for each in self.learner.problems(self.space())]
         except MithridateError as error:
             return [f"pretraining: {error}"]
+
+    def identity(self) -> str:
+        """The hash of recipe, seed, data, and what the pretraining itself starts from."""
+        return fingerprint(self.learner, self._seed(), data_digest(self.data), list(self.learner.beginnings()))
 
     def network(self, device: torch.device, *, watch: Watch = silent) -> Progress:
         """The finished pretraining, found or done now."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from mithridate.stats import Difference, Estimate
 
 KNOWLEDGE = {
-    "white-box": "the attacker crafts with the very weights that the victim starts from",
-    "grey-box": "the attacker crafts with the victim's architecture, but other weights",
-    "black-box": "the attacker crafts with other architectures than the victim's",
+    "white-box": "the attacker's networks start from the very weights that the victim starts from",
+    "grey-box": "the attacker's networks have the victim's architecture, but other weights",
+    "black-box": "the attacker's networks have other architectures than the victim's",
 }
 """What the words for an attacker's knowledge mean (those of ``mithridate.knowledge``, which needs torch)."""
 
