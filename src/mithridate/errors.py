@@ -32,6 +32,10 @@ class DataError(MithridateError):
     """A data set cannot be read, or breaks a promise (shapes, ranges, unique ids)."""
 
 
+class AbsentError(DataError):
+    """Data that are not here: no such file, no such data set, no network to fetch them by."""
+
+
 class ModelError(MithridateError):
     """A network does not fit its data, or its head cannot be found."""
 

@@ -12,7 +12,7 @@ from mithridate.datasets import wellknown
 from mithridate.datasets.bundled import Bundled
 from mithridate.datasets.first_of import FirstOf
 from mithridate.datasets.named import CIFAR10
-from mithridate.errors import ConfigError, DataError, MissingExtraError, ProblemsError
+from mithridate.errors import AbsentError, ConfigError, DataError, MissingExtraError, ProblemsError
 from mithridate.settings import plain
 from mithridate.source import Source
 
@@ -60,29 +60,31 @@ def test_loads_the_first_that_can_and_no_later_one(count):
     assert count == []
 
 
-@pytest.mark.parametrize("error", [DataError("not here"), MissingExtraError("reading it", "datasets")])
+@pytest.mark.parametrize("error", [AbsentError("not here"), MissingExtraError("reading it", "datasets")])
 def test_goes_on_where_data_or_an_extra_are_missing(error, count):
     found = FirstOf(sources=(Failing(error=error), SMALL)).load()
     assert found.train.digest() == SMALL.load().train.digest()
     assert len(count) == 1
 
 
-@pytest.mark.parametrize("error", [ConfigError("wrong"), ValueError("a fault of ours"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [ConfigError("wrong"), DataError("damaged"), ValueError("a fault of ours"), KeyboardInterrupt()]
+)
 def test_any_other_failure_is_not_passed_over(error):
     with pytest.raises(type(error)):
         FirstOf(sources=(Failing(error=error), SMALL)).load()
 
 
 def test_where_none_can_every_reason_is_told_in_order(count):
-    sources = (Failing(error=DataError("it is torn")), Failing(error=MissingExtraError("reading it", "datasets")))
+    sources = (Failing(error=AbsentError("it is away")), Failing(error=MissingExtraError("reading it", "datasets")))
     with pytest.raises(DataError) as raised:
         FirstOf(sources=sources).load()
     sentence = str(raised.value)
     assert sentence.startswith(
-        "none of the 2 sources can be loaded; failing: it is torn; failing: reading it needs the"
+        "none of the 2 sources can be loaded; failing: it is away; failing: reading it needs the"
     )
     assert "\n" not in sentence
-    assert count == ["it is torn", str(sources[1].error)]
+    assert count == ["it is away", str(sources[1].error)]
 
 
 def test_none_are_refused():

@@ -14,7 +14,7 @@ import numpy as np
 from mithridate.datasets.images import MAX_BYTES
 from mithridate.datasets.rows import split
 from mithridate.datasets.tensors import Layout, array_rows
-from mithridate.errors import ConfigError, DataError
+from mithridate.errors import AbsentError, ConfigError, DataError
 from mithridate.source import Source, Split
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
@@ -91,7 +91,7 @@ class Arrays(Source):
 def _read(path: Path) -> Mapping[str, Any]:
     """The four arrays of an ``.npz`` file."""
     if not path.is_file():
-        raise DataError(f"there is no file {path}")
+        raise AbsentError(f"there is no file {path}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy remarks on headers written by Python 2

@@ -1,17 +1,17 @@
-"""The first of several sources that can be loaded: the full data where they are, others where they are not."""
+"""The first of several sources that is there: the full data where they are, others where they are not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mithridate.errors import ConfigError, DataError, MissingExtraError
+from mithridate.errors import AbsentError, ConfigError, MissingExtraError
 from mithridate.source import Source, Split
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstOf(Source):
-    """The first of several sources that can be loaded, so that one experiment runs where a set is and where it is not.
+    """The first of several sources that is there, so that one experiment runs where a set is and where it is not.
 
     A source that is not on this machine is looked for on the hub, as it is alone. Where the ``datasets`` extra is
     installed but no network is, that takes half a minute a source; ``HF_HUB_OFFLINE=1`` makes it give up at once.
@@ -20,7 +20,7 @@ class FirstOf(Source):
     name: ClassVar[str] = "first-of"
 
     sources: tuple[Source, ...]
-    """Sources in the order they are tried; the later ones are only read where the earlier ones fail."""
+    """Sources in the order they are tried; the later ones are only read where the earlier ones are not there."""
 
     def __post_init__(self) -> None:
         """Refuse none."""
@@ -28,11 +28,14 @@ class FirstOf(Source):
             raise ConfigError("sources must name at least one source, but it names none")
 
     def load(self) -> Split:
-        """What the first source loads that can. Raises :class:`DataError` with why each of them cannot."""
+        """What the first source loads that is there. A damaged one is not passed over.
+
+        Raises :class:`AbsentError` with why each of them is not there.
+        """
         failures = []
         for source in self.sources:
             try:
                 return source.load()
-            except (DataError, MissingExtraError) as error:
+            except (AbsentError, MissingExtraError) as error:
                 failures.append(f"{source.name}: {error}")
-        raise DataError(f"none of the {len(failures)} sources can be loaded; " + "; ".join(failures))
+        raise AbsentError(f"none of the {len(failures)} sources can be loaded; " + "; ".join(failures))

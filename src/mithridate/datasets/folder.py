@@ -22,7 +22,7 @@ from mithridate.datasets.rows import (
     numbered,
     split,
 )
-from mithridate.errors import DataError
+from mithridate.errors import AbsentError, DataError
 from mithridate.seeding import Seed
 from mithridate.source import Source, Split
 
@@ -103,7 +103,7 @@ def _rows(folder: Path, *, size: int | None, colour: Colour) -> Rows:
 
 def _sub_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}")
+        raise AbsentError(f"there is no folder {folder}")
     return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from mithridate.datasets.images import Colour, decoded
 from mithridate.datasets.imagetable import BATCH, IMAGE_COLUMNS, LABEL_COLUMNS, column
 from mithridate.datasets.rows import Integers, Rows, numbered
-from mithridate.errors import DataError, MissingExtraError
+from mithridate.errors import AbsentError, DataError, MissingExtraError
 
 
 def hub_rows(
@@ -58,7 +58,7 @@ def _table(repository: str, *, part: str, config: str | None, revision: str | No
         return library.load_dataset(repository, config, split=part, revision=revision), library
     except Exception as error:  # three network libraries below it, each with errors of its own
         reason = next(iter(str(error).splitlines()), "")[:200]
-        raise DataError(
+        raise AbsentError(
             f"'{repository}' ({part}) could not be read from the Hugging Face hub: {type(error).__name__}: {reason} "
             "(check the name, the part and the connection)"
         ) from error

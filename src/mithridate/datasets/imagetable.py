@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from mithridate.datasets.images import MAX_BYTES, Colour, decoded
 from mithridate.datasets.rows import Integers, Rows
-from mithridate.errors import DataError, nearest
+from mithridate.errors import AbsentError, DataError, nearest
 
 Where = str | Path | tuple[str | Path, ...]
 
@@ -107,7 +107,7 @@ def _matches(where: str | Path, setting: str) -> list[Path]:
         return [path]
     files = sorted(Path(each) for each in glob.glob(str(where), recursive=True))  # noqa: PTH207 (absolute ones too)
     if not files:
-        raise DataError(f"{setting}: there is no file, folder or match for {where}")
+        raise AbsentError(f"{setting}: there is no file, folder or match for {where}")
     return files
 
 

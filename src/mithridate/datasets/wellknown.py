@@ -11,7 +11,7 @@ import numpy as np
 from mithridate.datasets.hubtable import hub_rows
 from mithridate.datasets.imagetable import parquet_rows
 from mithridate.datasets.rows import Classes, Integers, Rows, chosen, class_range, split
-from mithridate.errors import ConfigError, DataError, MissingExtraError
+from mithridate.errors import AbsentError, ConfigError, DataError, MissingExtraError
 from mithridate.source import Split
 
 
@@ -96,9 +96,9 @@ def _found(known: Known, part: str, kept: tuple[int, ...], limit: int | None, pe
         return _checked(hub_rows(known.repository, part=part, label=known.label), known, part)
     except MissingExtraError:
         advice = "install the extra that fetches it:  pip install 'mithridate[datasets]'"
-        raise DataError(_nowhere(known, part, folders, first, advice)) from None
+        raise AbsentError(_nowhere(known, part, folders, first, advice)) from None
     except DataError as error:
-        raise DataError(_nowhere(known, part, folders, first, f"mend this: {error}")) from error
+        raise AbsentError(_nowhere(known, part, folders, first, f"mend this: {error}")) from error
 
 
 def _are_enough(labels: Integers, kept: tuple[int, ...], limit: int | None, per_class: str) -> bool:
