@@ -50,9 +50,9 @@ def table(result: dict[str, Any]) -> str:
         f"torch {where['torch']}, Python {where['python']}; {result['core_seconds']} s of computing in all.",
         "",
     ]
-    rows = result["rows"]
     if "measured" in result:
         return "\n".join([*lines, *measured(result["measured"]), ""])
+    rows = result["rows"]
     if any(row["defense"] != "none" for row in rows):
         return "\n".join([*lines, *heading(DEFENDED), *map(defended, rows), "", *verdicts(rows), ""])
     return "\n".join([*lines, *heading(ATTACKED), *map(line, rows), ""])
