@@ -18,7 +18,9 @@ from mithridate.store import Store
 from tests.cli.calls import Caller, command, environment, written
 from tests.runs import TINY
 
-LONG = [{**TINY["victims"][0], "epochs": 40}]  # a tenth of a second each
+LONG = [
+    {**TINY["victims"][0], "epochs": 150}
+]  # some tenths of a second each, so that a slow machine stops them in time
 JOBS = 1 + 1 + 4 * 4
 
 
