@@ -338,7 +338,21 @@ class TestRun:
             moving(targets="correct", threat={**TINY["threat"], "goal": goal})
         with pytest.raises(ProblemsError, match="an ensemble of 2 over 1 surrogates repeats frozen features"):
             moving(ensemble=2)
-        assert moving(ensemble=2, surrogates=[starting(source()), starting(source(seed=1))]).ensemble == 2
+        for able in (
+            {"surrogates": [starting(source()), starting(source(seed=1))]},
+            {"surrogates": [starting(source(), "fine-tune")]},
+            {"attacks": TINY["attacks"]},  # which has the gradients of the heads, and those differ
+        ):
+            assert moving(ensemble=2, **able).ensemble == 2
+
+    def test_layers_are_those_of_the_networks_inside_the_defense_where_the_attacker_knows_it(self) -> None:
+        """Partition aggregation makes one network of many, whose layers have names of their own."""
+        stacks = {"defenses": [["partition-aggregation"]], "adaptive": True}
+        attack = {"name": "bullseye-polytope", "steps": 3}
+        found = problems(moving(attacks=[{**attack, "layers": ["members.0.body.1"]}], **stacks))
+        assert not [each for each in found if ".layers" in each]
+        (sentence,) = problems(moving(attacks=[{**attack, "layers": ["body.1"]}], **stacks))
+        assert sentence.startswith("attacks[0].layers: this network has no layer 'body.1'")
 
     def test_of_poison_from_elsewhere_says_nothing_of_what_its_maker_knew(self, tmp_path: Path) -> None:
         given = moving(attacks=[{"name": "given", "folder": str(tmp_path)}, *TINY["attacks"]])

@@ -126,7 +126,8 @@ class Experiment:
         if self.targets == "correct" and isinstance(self.threat.goal, Misclassify) and self.threat.goal.ids:
             raise ConfigError("targets can be 'correct' only where they are drawn, but threat.goal.ids fixes them")
         kinds = self.surrogates or self.victims[:1]
-        if self.ensemble > len(kinds) and any(isinstance(each, SGD) and each.start.frozen for each in kinds):
+        alike = all(isinstance(each, SGD) and each.start.frozen for each in kinds)
+        if self.ensemble > len(kinds) and alike and all(each.in_feature_space for each in self.attacks):
             raise ConfigError(
                 f"an ensemble of {self.ensemble} over {len(kinds)} surrogates repeats frozen features, which adds "
                 "nothing; name as many surrogates as it has, each with weights of its own"

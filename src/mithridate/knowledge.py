@@ -15,7 +15,7 @@ from mithridate.settings import fingerprint
 Box = Literal["white-box", "grey-box", "black-box"]
 
 MEANING: dict[Box, str] = {
-    "white-box": "the attacker's networks start from the same weights as the victim",
+    "white-box": "one or more of the attacker's networks start from the victim's weights",
     "grey-box": "the attacker's networks have the victim's architecture, but other weights",
     "black-box": "the attacker's networks have other architectures than the victim's",
 }
@@ -39,7 +39,7 @@ def _weights(learner: Learner) -> str | None:
     source = learner.start.source() if isinstance(learner, SGD) else None
     if source is None:
         return None
-    return fingerprint(_architecture(learner), source.sha256 if isinstance(source, File) else source)
+    return fingerprint(_architecture(learner), (source.sha256 if isinstance(source, File) else "") or source)
 
 
 def _architecture(learner: Learner) -> str:

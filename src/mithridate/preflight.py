@@ -8,13 +8,15 @@ from dataclasses import replace
 import torch
 
 from mithridate.attack import problems as attack_problems
+from mithridate.dataset import Dataset
 from mithridate.defense import protect
 from mithridate.errors import DataError, MithridateError, ProblemsError
 from mithridate.experiment import Experiment, Job
 from mithridate.feature_attack import FeatureAttack
 from mithridate.goal import Misclassify
+from mithridate.learner import Learner
 from mithridate.loading import load
-from mithridate.ops.layers import recording
+from mithridate.ops.layers import PENULTIMATE, recording
 from mithridate.sampling import training_part
 from mithridate.seeding import Seed
 from mithridate.source import Split
@@ -35,9 +37,9 @@ def problems(experiment: Experiment) -> list[str]:
         data = load(experiment.data)
     except MithridateError as error:
         return [*found, f"data: {error}"]
-    found += _network_problems(experiment, data) + _defense_problems(experiment, data)
-    found += _layer_problems(experiment, data) + _protocol_problems(experiment)
-    return found + _trial_problems(experiment, scenarios, data)
+    networks = _network_problems(experiment, data) + _defense_problems(experiment, data)
+    found += networks or (_layer_problems(experiment, data) if not found else [])
+    return found + _protocol_problems(experiment) + _trial_problems(experiment, scenarios, data)
 
 
 def _attack_problems(experiment: Experiment, scenarios: Sequence[ThreatModel]) -> list[str]:
@@ -61,23 +63,32 @@ def _network_problems(experiment: Experiment, data: Split) -> list[str]:
 
 
 def _layer_problems(experiment: Experiment, data: Split) -> list[str]:
-    """Layers that the attacker's networks do not have, the same sentence once."""
+    """Layers that the networks an attacker crafts with do not have, the same sentence once."""
     found: dict[str, None] = {}
-    row = data.train.at(torch.tensor([0])).all_inputs()
+    faced = dict.fromkeys(experiment.faced(stack) for stack in range(len(experiment.stacks())))
     for k, attack in enumerate(experiment.attacks):
-        if not isinstance(attack, FeatureAttack):
+        if not isinstance(attack, FeatureAttack) or attack.layers == (PENULTIMATE,):
             continue
-        crew = experiment.crew()
-        for number in attack.networks or range(len(crew)):
-            if not 0 <= number < len(crew):
-                continue  # told already
+        for stack in faced:
             try:
-                model = crew[number].build(data.train.space, Seed(0)).eval()
-                with recording(model, attack.layers) as recorder, torch.no_grad():
-                    recorder(row)
+                for learner in attack.crew(experiment.crew(stack)):
+                    _record(learner, attack.layers, data.train)
             except MithridateError as error:
                 found[f"attacks[{k}].layers: {error}"] = None
     return list(found)
+
+
+def _record(learner: Learner, layers: Sequence[str], data: Dataset) -> None:
+    """Record layers of a fresh network once. Raises :class:`ConfigError` or :class:`ModelError` where it cannot be."""
+    model = learner.build(data.space, Seed(0)).eval()
+    device = next((each.device for each in model.parameters()), data.device)
+    with recording(model, layers) as recorder, torch.no_grad():
+        try:
+            recorder(data.at(torch.arange(min(2, len(data)))).all_inputs().to(device))
+        except MithridateError:
+            raise
+        except Exception:
+            return
 
 
 def _protocol_problems(experiment: Experiment) -> list[str]:
@@ -112,9 +123,13 @@ def _trial_problems(experiment: Experiment, scenarios: Sequence[ThreatModel], da
             try:
                 trial = experiment.trial(Job(kind="craft", scenario=scenario, trial=number))
                 agree = _disagreements(trial.threat, data) if experiment.setups else []
+            except MithridateError as error:
+                found[f"setups: {error}"] = None
+                continue
+            try:
                 seen = data if agree else _seen(experiment, trial.threat, data)
             except MithridateError as error:
-                found[f"{'setups' if experiment.setups else 'training_rows'}: {error}"] = None
+                found[f"training_rows: {error}"] = None
                 continue
             for each in agree or rows_problems(trial.threat, seen, seed=trial.seed):
                 found[f"threat: {each}"] = None

@@ -281,7 +281,7 @@ def _goal(experiment: Experiment, trial: Trial, pool: Split) -> Goal:
     except DataError as error:
         if experiment.targets == "any":
             raise
-        raise DataError(f"{error} that every surrogate calls by their right name") from error
+        raise DataError(f"of the test rows that every surrogate calls by their right name: {error}") from error
 
 
 def _worth_attacking(experiment: Experiment, data: Split, folder: Path) -> Split:

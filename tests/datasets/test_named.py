@@ -6,7 +6,7 @@ import torch
 from mithridate.config import parse
 from mithridate.datasets import named, wellknown
 from mithridate.datasets.named import CIFAR10, MNIST, FashionMNIST
-from mithridate.errors import DataError, MissingExtraError
+from mithridate.errors import AbsentError, DataError, MissingExtraError
 from mithridate.settings import plain
 from mithridate.source import Source
 from tests.datasets.generated import images, labels, png, shared_data, write_table
@@ -82,7 +82,7 @@ def test_a_full_file_with_too_few_rows_is_refused(cache):
 
 def test_a_failing_hub_is_told_of(cache, monkeypatch):
     def failing(repository, *, part, label):
-        raise DataError(f"'{repository}' could not be reached")
+        raise AbsentError(f"'{repository}' could not be reached")
 
     monkeypatch.setattr(wellknown, "hub_rows", failing)
     with pytest.raises(

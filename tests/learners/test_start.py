@@ -77,6 +77,23 @@ def always_the_same():
         return fresh()
 
 
+def with_a_new_neck():
+    """Pretrained features, and a layer more that is not."""
+    first, second, last = always_the_same()
+    return nn.Sequential(first, nn.Sequential(second, nn.Linear(5, 5)), last)
+
+
+class Masked(nn.Sequential):
+    """A module that holds a mask, as attention does."""
+
+    def __init__(self):
+        super().__init__(*fresh())
+        self.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
+
+
+MASKED = Wrapped(factory=Masked, head="2")
+
+
 def is_head(name):
     return name.startswith("last.")
 
@@ -397,14 +414,18 @@ class TestProblems:
         assert self.found(source, space=replace(DATA.space, num_classes=7)) == []
 
     def test_weights_of_its_own_are_those_that_every_build_has(self):
-        """Random features that nobody trained are refused, from us and from a factory of the user's."""
+        """Random features that nobody trained are refused, from us and from a factory; a new part is not."""
         (sentence,) = self.found(Own())
         assert sentence.startswith(
-            "start: weights are the network's own, but smallconvnet is built with other ones each"
+            "start: weights are the network's own, but each smallconvnet is built with others in"
         )
         (sentence,) = self.found(Own(), model=Wrapped(factory=fresh, head="2"))
-        assert "wrapped is built with other ones each time" in sentence
-        assert self.found(Own(), model=Wrapped(factory=always_the_same, head="2")) == []
+        assert "each wrapped is built with others in all layers" in sentence
+        for factory in (always_the_same, with_a_new_neck):
+            assert self.found(Own(), model=Wrapped(factory=factory, head="2")) == []
+
+    def test_are_none_where_a_buffer_is_infinite(self):
+        assert self.found(Trained(data=Toy(), learner=replace(PLAIN, model=MASKED)), model=MASKED) == []
 
     def test_name_weights_of_another_network(self, source):
         (sentence,) = self.found(source, model=replace(NET, widths=(4, 7)))

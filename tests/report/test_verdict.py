@@ -106,7 +106,7 @@ def test_no_victims_no_verdict(tmp_path: Path, controls: list[str]):
 
 def test_says_what_the_attacker_knows_and_what_others_published(tmp_path: Path):
     found = of(fabricate_polytopes(tmp_path, trials=4))
-    assert found.details[0] == "White-box: the attacker's networks start from the same weights as the victim."
+    assert found.details[0] == "White-box: one or more of the attacker's networks start from the victim's weights."
     text = " ".join(found.details).replace("\N{NO-BREAK SPACE}", " ")
     assert "Published: 95 % over 100 trials (Schwarzschild et al. 2021, table as of September 2021)." in text
     assert "Our interval holds that rate." in text  # 3 of 4: 30 % to 95.4 %

@@ -101,7 +101,7 @@ def _matches(where: str | Path, setting: str) -> list[Path]:
     if path.is_dir():
         files = sorted(path.rglob("*.parquet"))
         if not files:
-            raise DataError(f"{setting}: the folder {path} holds no .parquet file")
+            raise AbsentError(f"{setting}: the folder {path} holds no .parquet file")
         return files
     if path.exists():
         return [path]

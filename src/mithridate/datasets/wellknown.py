@@ -97,7 +97,7 @@ def _found(known: Known, part: str, kept: tuple[int, ...], limit: int | None, pe
     except MissingExtraError:
         advice = "install the extra that fetches it:  pip install 'mithridate[datasets]'"
         raise AbsentError(_nowhere(known, part, folders, first, advice)) from None
-    except DataError as error:
+    except AbsentError as error:
         raise AbsentError(_nowhere(known, part, folders, first, f"mend this: {error}")) from error
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mithridate.dataset import Space
 from mithridate.errors import ConfigError, MithridateError, ModelError
@@ -117,8 +117,8 @@ class Pretrained(Start):
             _copy(state, network, head=self.head == "kept")
         elif _random(network, model, space):
             return [
-                f"start: weights are the network's own, but {model.name} is built with other ones each time, so they "
-                "are random; name a file or a pretraining, or set pretrained: true where the network has that"
+                f"start: weights are the network's own, but each {model.name} is built with others in all layers, so "
+                "they are random; name a file or a pretraining, or set pretrained: true where the network has that"
             ]
         return []
 
@@ -168,12 +168,12 @@ class Transfer(Pretrained):
 
 
 def _random(network: Classifier, model: Architecture, space: Space) -> bool:
-    """Whether the features of a second network differ from those of the first."""
+    """Whether a second network shares no weight matrix with the first, head aside (vectors begin as zeros or ones)."""
     with Seed(1).scope():
-        second = model.build(space)
+        second = dict(model.build(space).named_parameters())
     last = {id(each) for each in network.head_parameters()}
-    pairs = zip(network.parameters(), second.parameters(), strict=True)
-    return any(not torch.equal(one, two) for one, two in pairs if id(one) not in last)
+    own = {name: each for name, each in network.named_parameters() if id(each) not in last and each.dim() > 1}
+    return bool(own) and not any(name in second and torch.equal(each, second[name]) for name, each in own.items())
 
 
 def _copy(state: Mapping[str, Tensor], model: Classifier, *, head: bool) -> None:
@@ -201,7 +201,7 @@ def _copy(state: Mapping[str, Tensor], model: Classifier, *, head: bool) -> None
                 f"'{name}' has shape {tuple(each.shape)} in this network, but {tuple(state[name].shape)} in the "
                 f"weights{what}"
             )
-        if each.is_floating_point() and not bool(torch.isfinite(state[name].float()).all()):
+        if isinstance(each, nn.Parameter) and not bool(torch.isfinite(state[name].float()).all()):
             raise ModelError(f"the weights hold NaN or infinite values in '{name}'; a failed training left them")
     if strange:  # a deeper network of the same family
         raise ModelError(

@@ -100,6 +100,7 @@ class File(Weights):
             stored = self.path.read_bytes()
             found = {name: each.to(device) for name, each in load(stored).items()}
             kept = {name.removeprefix("model/"): each for name, each in found.items() if name.startswith("model/")}
+            ours = all(name.startswith(("model/", "removals/")) for name in found)
         except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
             raise FormatError(
                 f"no weights can be read from '{self.path}' ({type(error).__name__}); name a .safetensors file with "
@@ -107,7 +108,7 @@ class File(Weights):
             ) from error
         if self.sha256 and hashlib.sha256(stored).hexdigest() != self.sha256:  # results are kept under it
             raise FormatError(f"'{self.path}' has changed since the settings were read; put it back, or begin anew")
-        return kept or found
+        return kept if ours else found
 
     def sample(self) -> Mapping[str, Tensor]:
         """The tensors of the file."""

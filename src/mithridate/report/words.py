@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mithridate.stats import Difference, Estimate
 
 KNOWLEDGE = {
-    "white-box": "the attacker's networks start from the same weights as the victim",
+    "white-box": "one or more of the attacker's networks start from the victim's weights",
     "grey-box": "the attacker's networks have the victim's architecture, but other weights",
     "black-box": "the attacker's networks have other architectures than the victim's",
 }
