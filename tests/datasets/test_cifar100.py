@@ -12,7 +12,7 @@ import torch
 from mithridate.config import parse
 from mithridate.datasets import named, wellknown
 from mithridate.datasets.named import CIFAR100
-from mithridate.errors import ConfigError, DataError, ProblemsError
+from mithridate.errors import AbsentError, ConfigError, DataError, ProblemsError
 from mithridate.settings import plain
 from tests.datasets.generated import images, png, write_table
 
@@ -81,7 +81,7 @@ def test_the_hub_is_asked_for_the_label_that_is_wanted(tmp_path, monkeypatch):
 
     def hub(repository, *, part, label):
         asked.append((repository, part, label))
-        raise DataError("no network")
+        raise AbsentError("no network")
 
     monkeypatch.setenv("MITHRIDATE_DATA", str(tmp_path))
     monkeypatch.setenv("MITHRIDATE_CACHE", str(tmp_path))
