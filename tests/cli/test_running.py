@@ -34,6 +34,9 @@ def running(*words: str | Path) -> Iterator[subprocess.Popen[str]]:
         text=True,
         env=environment(PYTHONUNBUFFERED="1"),
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored, where the tests run in the background
     )
     try:
         yield started
