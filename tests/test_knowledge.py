@@ -12,7 +12,7 @@ import torch
 from mithridate.datasets.digits import Digits
 from mithridate.defense import protect
 from mithridate.defenses.mixup import Mixup
-from mithridate.knowledge import MEANING, box
+from mithridate.knowledge import box
 from mithridate.learners.sgd import SGD
 from mithridate.learners.start import FineTune, Transfer
 from mithridate.learners.weights import File, Own, Trained
@@ -92,7 +92,3 @@ def test_a_learner_of_another_kind_shares_what_it_is():
     one, same, other = (protect(SGD(model=net), [Mixup()]) for net in (NET, NET, OTHER))
     assert box([one], same) == "grey-box"
     assert box([one], other) == "black-box"
-
-
-def test_every_word_is_explained():
-    assert set(MEANING) == {"white-box", "grey-box", "black-box"}

@@ -14,12 +14,6 @@ from mithridate.settings import fingerprint
 
 Box = Literal["white-box", "grey-box", "black-box"]
 
-MEANING: dict[Box, str] = {
-    "white-box": "one or more of the attacker's networks start from the victim's weights",
-    "grey-box": "the attacker's networks have the victim's architecture, but other weights",
-    "black-box": "the attacker's networks have other architectures than the victim's",
-}
-
 
 def box(surrogates: Sequence[Learner], victim: Learner) -> Box:
     """The most that any of the surrogates shares with the victim: weights, architecture, or neither.

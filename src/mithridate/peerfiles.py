@@ -7,11 +7,7 @@ PIL images and plain numbers, and :func:`~mithridate.peers.read_benchmark` reads
 
 from __future__ import annotations
 
-import os
 import pickle
-import secrets
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -21,7 +17,7 @@ from torch import Tensor
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import FormatError, StoreError
 from mithridate.goal import Aims
-from mithridate.poisonset import PoisonSet
+from mithridate.poisonset import PoisonSet, place
 
 _PROTOCOL = 4
 """Of the benchmark's own files, for readers as old as Python 3.4."""
@@ -52,7 +48,9 @@ def write_benchmark(folder: Path | str, poison_set: PoisonSet) -> Path:
         "target": (targets[0], int(aims.labels[0])),
     }
     try:
-        _place(Path(folder), {f"{name}.pickle": pickle.dumps(each, _PROTOCOL) for name, each in contents.items()})
+        if Path(folder).exists():
+            raise StoreError(f"'{folder}' exists already; choose a new folder")
+        place(Path(folder), {f"{name}.pickle": pickle.dumps(each, _PROTOCOL) for name, each in contents.items()})
     except OSError as error:
         raise StoreError(
             f"cannot write the poison set '{folder}': {error.strerror or error}; free space or choose another folder"
@@ -104,21 +102,3 @@ def _pictures(inputs: Tensor, space: Space, what: str) -> list[Image.Image]:
         raise FormatError(f"the {what} lies between the 256 levels of an image and would be rounded; quantise it first")
     last = codes.permute(0, 2, 3, 1).squeeze(3) if space.shape[0] == 1 else codes.permute(0, 2, 3, 1)
     return [Image.fromarray(each.contiguous().numpy()) for each in last]
-
-
-def _place(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write ``files`` beside ``folder``, then move them there in one step."""
-    if folder.exists():
-        raise StoreError(f"'{folder}' exists already; choose a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
-    try:
-        fresh.mkdir()
-        for name, content in files.items():
-            with (fresh / name).open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)  # gone already, unless something failed

@@ -84,7 +84,8 @@ def write(
         "poison_sha256": hashlib.sha256(tensors).hexdigest(),
     }
     try:
-        _place(Path(folder).resolve(), {MANIFEST: as_text(manifest), TENSORS: tensors})
+        _check_free(Path(folder).resolve())
+        place(Path(folder).resolve(), {MANIFEST: as_text(manifest), TENSORS: tensors})
     except OSError as error:
         raise StoreError(
             f"cannot write the poison set '{folder}': {error.strerror or error}; free space or choose another folder"
@@ -165,9 +166,8 @@ def _manifest(poison: Poison, aims: Aims, details: Mapping[str, Any]) -> dict[st
     }
 
 
-def _place(folder: Path, files: Mapping[str, bytes]) -> None:
+def place(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write ``files`` beside ``folder``, then move them there in one step: readers see the old set or the new one."""
-    _check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
     try:

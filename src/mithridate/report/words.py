@@ -11,7 +11,7 @@ KNOWLEDGE = {
     "grey-box": "the attacker's networks have the victim's architecture, but other weights",
     "black-box": "the attacker's networks have other architectures than the victim's",
 }
-"""What the words for an attacker's knowledge mean (those of ``mithridate.knowledge``, which needs torch)."""
+"""What the words for an attacker's knowledge mean: those that :mod:`mithridate.knowledge` computes."""
 
 
 def percent(share: float | None, digits: int = 0) -> str:
