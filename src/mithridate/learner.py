@@ -150,6 +150,20 @@ class Learner(ABC):
         """What decides the weights it starts from, beyond its settings (their data, a file); empty: its own."""
         return ()
 
+    @property
+    def remembered(self) -> bool:
+        """Whether a network of its is all in tensors, so that a training can be kept in a file and found again."""
+        return True
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether what its networks say has gradients in their inputs, which many attacks follow."""
+        return True
+
+    def hook_problems(self, hooks: Sequence[Hook]) -> list[str]:
+        """Why it cannot train with these hooks, found without training anything; empty where it can."""
+        return []
+
     @final
     def fit(
         self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
@@ -185,6 +199,23 @@ class Around(Learner):
     def beginnings(self) -> tuple[str, ...]:
         """Those of the learner inside."""
         return self.learner.beginnings()
+
+    @final
+    @property
+    def remembered(self) -> bool:
+        """As the learner inside."""
+        return self.learner.remembered
+
+    @final
+    @property
+    def differentiable(self) -> bool:
+        """As the learner inside."""
+        return self.learner.differentiable
+
+    @final
+    def hook_problems(self, hooks: Sequence[Hook]) -> list[str]:
+        """Those of the learner inside."""
+        return self.learner.hook_problems(hooks)
 
 
 def trained(

@@ -50,15 +50,15 @@ class Cached(Around):
     ) -> Iterator[Progress]:
         """One item for a network found; else one an epoch, and the last network is kept.
 
-        A hook that does not say which settings decide it bypasses the cache. A pinned seed is not shared by trainings
-        with hooks, whose own draws come from the caller's seed. The last item of a training is read back from its
-        file, so that it is the very network a later call will find (memory format included, on which float rounding
-        depends).
+        A hook that does not say which settings decide it bypasses the cache, and so does a learner whose networks are
+        not all in tensors. A pinned seed is not shared by trainings with hooks, whose own draws come from the caller's
+        seed. The last item of a training is read back from its file, so that it is the very network a later call will
+        find (memory format included, on which float rounding depends).
         """
         settings = [hook.settings for hook in hooks]
         draws = [seed] if hooks and self.pinned else []
         seed = self.pinned or seed
-        if any(each is None for each in settings):
+        if not self.learner.remembered or any(each is None for each in settings):
             yield from self.learner.train(data, seed=seed, hooks=hooks, resume=resume)
             return
         path = self.folder / f"{training_key(self.learner, data, seed, settings + draws)}.safetensors"
