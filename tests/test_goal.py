@@ -227,9 +227,31 @@ class TestDegrade:
             assert set(goal.known.labels.tolist()) == {1}
             assert set(goal.judged.wanted.tolist()) == {2}
 
-    @pytest.mark.parametrize("known", [0.0, -0.1, 1.5, float("nan")])
-    def test_impossible_fractions_are_refused(self, known):
-        with pytest.raises(ConfigError, match=r"fraction of the training rows in \(0, 1\]"):
+    @given(st.integers(0, 10**6), st.sampled_from([0.1, 1.0, 7.0]))
+    def test_what_is_held_out_is_all_that_the_attacker_knows(self, seed, known):
+        held_out = rows(12, seed=3, first_id=500)
+        goal = Degrade(known=known).draw(TRAIN, TEST, Seed(seed), validation=held_out)
+        assert goal.known.ids.tolist() == held_out.ids.tolist()
+        assert goal.judged.ids.tolist() == TEST.ids.tolist()
+        specific = Degrade(kind="specific", source=3, intended=0).draw(TRAIN, TEST, Seed(seed), validation=held_out)
+        assert specific.known.ids.tolist() == held_out.ids[held_out.labels == 3].tolist()
+
+    @pytest.mark.parametrize(
+        ("known", "count", "expected"),
+        [(0.2, 100, 20), (0.2, 3, 1), (0.01, 3, 1), (1.0, 40, 40), (1, 40, 40), (2.0, 40, 2), (400, 40, 400)],
+    )
+    def test_validation_rows_are_a_share_or_a_number(self, known, count, expected):
+        assert Degrade(known=known).validation_rows(count) == expected
+
+    def test_other_goals_hold_nothing_out(self):
+        for goal in (Misclassify(), Backdoor(trigger=CornerMark(), known=9)):
+            assert (goal.holds_out, goal.validation_rows(40)) == (False, 0)
+            drawn = [goal.draw(TRAIN, TEST, Seed(1), validation=each) for each in (None, TEST)]
+            assert drawn[0].known.ids.tolist() == drawn[1].known.ids.tolist()
+
+    @pytest.mark.parametrize("known", [0.0, -0.1, 1.5, 20.5, float("nan"), float("inf")])
+    def test_impossible_numbers_of_validation_rows_are_refused(self, known):
+        with pytest.raises(ConfigError, match=r"share of the training rows in \(0, 1\], or a whole number"):
             Degrade(known=known)
 
     def test_a_class_cannot_be_mistaken_for_itself(self):

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from mithridate.learners.augment import Augmentation
 from mithridate.learners.sgd import SGD
 from mithridate.models.mlp import MLP
 from mithridate.models.smallconvnet import SmallConvNet
-from mithridate.settings import fingerprint, plain
+from mithridate.settings import LATER, fingerprint, plain
 
 SMALL = SGD(model=SmallConvNet(widths=(4, 6)))
 
@@ -38,11 +38,29 @@ def test_every_setting_of_the_attack_counts():
         "stagger": "full", "backend": "double",
     }  # fmt: skip
     base, seen = GradientMatching(), {fingerprint(GradientMatching())}
-    for field in fields(GradientMatching):
-        value = getattr(base, field.name)
-        changed = other.get(field.name, (not value) if isinstance(value, bool) else None)
-        seen.add(fingerprint(replace(base, **{field.name: value + 1 if changed is None else changed})))
+    for each in fields(GradientMatching):
+        value = getattr(base, each.name)
+        changed = other.get(each.name, (not value) if isinstance(value, bool) else None)
+        seen.add(fingerprint(replace(base, **{each.name: value + 1 if changed is None else changed})))
     assert len(seen) == len(fields(GradientMatching)) + 1
+
+
+def test_a_later_setting_leaves_older_fingerprints_as_they_were():
+    """At its default it is as if it were not there; any other value counts."""
+
+    @dataclass(frozen=True)
+    class Before:
+        name: ClassVar[str] = "kind"
+        steps: int = 3
+
+    @dataclass(frozen=True)
+    class After(Before):
+        fast: bool = field(default=False, metadata=LATER)
+
+    assert plain(After()) == plain(Before()) == {"name": "kind", "steps": 3}
+    assert fingerprint([After()]) == fingerprint([Before()])
+    assert plain(After(fast=True)) == {"name": "kind", "steps": 3, "fast": True}
+    assert fingerprint(After(fast=True)) != fingerprint(After())
 
 
 def test_a_nested_setting_counts():

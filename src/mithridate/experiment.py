@@ -21,7 +21,7 @@ from mithridate.loading import data_digest
 from mithridate.naming import label, scenario_name
 from mithridate.protocol import Protocol, Published, changes
 from mithridate.seeding import Seed
-from mithridate.settings import METHOD, distinct, fingerprint, plain
+from mithridate.settings import LATER, METHOD, distinct, fingerprint, plain
 from mithridate.setups import set_up, setups
 from mithridate.source import Source
 from mithridate.stacks import Controls, Stack, stacks
@@ -89,6 +89,10 @@ class Experiment:
     training_rows: int = 0
     """How many rows victims train on: the first of each class, equally many, the trial's base rows among them (the
     benchmark's transfer track: 2500). 0: all. ``threat.budget`` is a share of these."""
+    resample: bool = field(default=False, metadata=LATER)
+    """Each trial has training rows of its own: ``training_rows`` of them, any number, drawn at random with every class
+    among them (0: all that are left), and validation rows of its own where the goal asks for some. Its clean victims
+    train on the same rows as its poisoned ones. Else all trials share one draw."""
     protocol: Protocol | None = None
     """The published protocol that this follows; where a setting that it fixes was changed, the report says so."""
     published: tuple[Published, ...] = ()

@@ -66,10 +66,19 @@ class GoalSpec(ABC):
     """What is wanted, before the dice are thrown. Kinds are frozen dataclasses in this module."""
 
     name: ClassVar[str]
+    holds_out: ClassVar[bool] = False
+    """Whether the attacker crafts on rows held out for it alone (validation rows), which no victim trains on."""
+
+    def validation_rows(self, count: int) -> int:
+        """How many of ``count`` training rows of a source are held out for the attacker; 0 where none are."""
+        return 0
 
     @abstractmethod
-    def draw(self, train: Dataset, test: Dataset, seed: Seed) -> Goal:
-        """One goal over this data. Raises :class:`DataError` or :class:`ConfigError` where it cannot be met."""
+    def draw(self, train: Dataset, test: Dataset, seed: Seed, *, validation: Dataset | None = None) -> Goal:
+        """One goal over this data; ``validation`` are the rows held out for the attacker, where it holds out any.
+
+        Raises :class:`DataError` or :class:`ConfigError` where it cannot be met.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +119,7 @@ class Misclassify(GoalSpec):
         if len(set(views)) < len(views) or set(views) & set(self.ids):
             raise ConfigError("views name a test row twice, or one of the targets in ids; name each row once")
 
-    def draw(self, train: Dataset, test: Dataset, seed: Seed) -> Goal:
+    def draw(self, train: Dataset, test: Dataset, seed: Seed, *, validation: Dataset | None = None) -> Goal:
         """Draw target class, intended class and targets, in that order, each from its own named stream."""
         space, classes = test.space, test.space.num_classes
         true = self._target_class(test, seed)
@@ -196,7 +205,7 @@ class Backdoor(GoalSpec):
         if self.known < 1:
             raise ConfigError(f"known must be at least 1 row, but it is {self.known}")
 
-    def draw(self, train: Dataset, test: Dataset, seed: Seed) -> Goal:
+    def draw(self, train: Dataset, test: Dataset, seed: Seed, *, validation: Dataset | None = None) -> Goal:
         """Draw the intended class, and the attacker's rows from the training set."""
         space = test.space
         source = None if self.source == "any" else class_number(self.source, space)
@@ -233,10 +242,12 @@ class Backdoor(GoalSpec):
 class Degrade(GoalSpec):
     """Make the victim wrong: on anything (error-generic), or by a given confusion of classes (error-specific).
 
-    The attacker knows a validation part cut from the training rows; it is judged on test rows, which it never sees.
+    The attacker crafts on validation rows, which trials hold out of the training rows: no victim trains on them. It is
+    judged on the test rows, which it never sees.
     """
 
     name: ClassVar[str] = "degrade"
+    holds_out: ClassVar[bool] = True
 
     kind: Literal["generic", "specific"] = "generic"
     """Whether any error counts, or only ``source`` called ``intended``."""
@@ -245,18 +256,29 @@ class Degrade(GoalSpec):
     intended: int | str = 1
     """Error-specific: class that it is to be mistaken for."""
     known: float = 0.2
-    """Fraction of the training rows that the attacker holds as its validation set."""
+    """Validation rows: a share of all training rows of the source, in (0, 1], or a whole number above 1: so many."""
 
     def __post_init__(self) -> None:
-        """Refuse a validation set of no rows, or of more than all."""
-        if not 0 < self.known <= 1:
-            raise ConfigError(f"known must be a fraction of the training rows in (0, 1], but it is {self.known:g}")
+        """Refuse a validation set of no rows, of more than all, or of a broken number."""
+        if not (0 < self.known <= 1 or (self.known > 1 and float(self.known).is_integer())):
+            raise ConfigError(
+                "known must be a share of the training rows in (0, 1], or a whole number of rows above 1, but it is "
+                f"{self.known:g}" + (f" (did you mean {self.known:g} %?)" if 1 < self.known < 100 else "")
+            )
 
-    def draw(self, train: Dataset, test: Dataset, seed: Seed) -> Goal:
-        """Draw the attacker's validation rows from the training set."""
-        count = max(1, round(self.known * len(train)))
-        order = torch.randperm(len(train), generator=seed.child("known").generator())[:count]
-        return Goal(known=self._aims(train.at(order)), judged=self._aims(test))
+    def validation_rows(self, count: int) -> int:
+        """The number asked for, or the share of ``count``, rounded and at least one."""
+        return int(self.known) if self.known > 1 else max(1, round(self.known * count))
+
+    def draw(self, train: Dataset, test: Dataset, seed: Seed, *, validation: Dataset | None = None) -> Goal:
+        """Known are the validation rows, judged the test rows.
+
+        Without ``validation`` the attacker's rows are drawn from the training set, and stay in it.
+        """
+        if validation is None:
+            count = min(self.validation_rows(len(train)), len(train))
+            validation = train.at(torch.randperm(len(train), generator=seed.child("known").generator())[:count])
+        return Goal(known=self._aims(validation), judged=self._aims(test))
 
     def _aims(self, rows: Dataset) -> Aims:
         if self.kind == "generic":

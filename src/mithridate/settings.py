@@ -5,25 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
+
+LATER: Mapping[str, bool] = MappingProxyType({"later": True})
+"""Metadata of a field with a plain default that settings got after results had been stored under their fingerprints:
+it is left out of the plain form while it has that default, so that those results are still found."""
 
 
 def plain(value: Any) -> Any:
     """``value`` as JSON knows it: dataclasses become mappings led by their ``name``, tensors become hashes.
 
     Two settings objects are equal if and only if their plain forms are, and the form is the same in every process.
-    Fields that do not count when objects are compared are left out.
+    Fields that do not count when objects are compared are left out, and so are :data:`LATER` ones at their default.
     """
     if is_dataclass(value) and not isinstance(value, type):
         name = getattr(type(value), "name", None)
         head = {"name": name} if isinstance(name, str) else {}
         return head | {
-            each.name: plain(getattr(value, each.name)) for each in fields(value) if each.init and each.compare
+            each.name: plain(getattr(value, each.name))
+            for each in fields(value)
+            if each.init and each.compare and not _left_out(each, getattr(value, each.name))
         }
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
@@ -36,6 +43,11 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return _named(value)
+
+
+def _left_out(field: Field[Any], value: Any) -> bool:
+    """Whether a field is a later one at its default."""
+    return bool(field.metadata.get("later")) and bool(value == field.default)
 
 
 def fingerprint(*values: Any) -> str:

@@ -11,10 +11,20 @@ from mithridate.dataset import Dataset
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """A training set and a test set in one space. Ids are unique within each, not across both."""
+    """A training set and a test set in one space. Ids are unique within each, not across both.
+
+    A source gives these two. For a trial, rows may be taken out of the training set for its attacker alone: then the
+    three sets ``train``, ``validation`` and ``own`` share no row.
+    """
 
     train: Dataset
+    """What victims train on."""
     test: Dataset
+    """What they are judged on."""
+    validation: Dataset | None = None
+    """Rows held out for the attacker to judge its poison on, where its goal asks for some."""
+    own: Dataset | None = None
+    """The rows that an attacker crafts on who does not know the victim's training rows, as many as those are."""
 
 
 class Source(ABC):
