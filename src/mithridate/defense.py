@@ -7,17 +7,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
-from mithridate.errors import ConfigError, DataError, FormatError
-from mithridate.learner import Around, Hook, Learner, Progress, Removal, removals_of, removals_state
+from mithridate.errors import ConfigError, DataError
+from mithridate.learner import Around, Hook, Learner, Progress, Removal
 from mithridate.model import Classifier
+from mithridate.ops.standard import standardised
 from mithridate.seeding import Seed
+from mithridate.sifting import Relabelling, Sifting
+
+Where = Literal["inputs", "features"]
+"""Where rows are compared: in the space of their scaled inputs, or of the features of a probe."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,6 +75,10 @@ class Verdict:
     """``(N,)`` float, higher is more suspect. Comparable within a class at least; NaN for a row not looked at."""
     flagged: Tensor
     """``(N,)`` bool: the rows it would remove."""
+    labels: Tensor | None = None
+    """``(N,)`` int64: the labels to train with, where it corrects some; None: as they are given."""
+    reused: float = 0.0
+    """Seconds of the work behind it that were found done, instead of being done again."""
 
 
 class Filter(Defense):
@@ -89,6 +98,29 @@ class Filter(Defense):
     def protect(self, learner: Learner) -> Learner:
         """Train a probe as ``learner`` does, and then again from scratch without the flagged rows."""
         return Filtered(learner=learner, defense=self)
+
+
+class Sanitiser(Defense):
+    """A defense that goes through the training set first, by whatever means, and trains on what it leaves.
+
+    It may train the learner itself, on any rows and as often as it likes; where the features of one probe are all it
+    looks at, a :class:`Filter` is simpler, and a scan can ask it.
+    """
+
+    drops: ClassVar[bool] = True
+
+    @abstractmethod
+    def sift(self, learner: Learner, data: Dataset, *, seed: Seed) -> Verdict:
+        """A verdict on every row of ``data``, whose rows come sorted by id; which ids they have does not matter.
+
+        ``seed`` is that of the training: with it, ``learner`` trains the network of no defense on the rows of
+        ``data``. Draws of its own come from children of ``seed.child(self.name)``.
+        """
+
+    @final
+    def protect(self, learner: Learner) -> Learner:
+        """Sift the training set, and train as ``learner`` does without the flagged rows, with the labels corrected."""
+        return Sanitised(learner=learner, defense=self)
 
 
 class HookDefense(Defense):
@@ -166,62 +198,76 @@ class Filtered(Around):
         self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
     ) -> Iterator[Progress]:
         """Probe, judgement, training; progress is that of the last."""
-        if resume is None:
-            probe = self.learner.fit(data, seed=seed)
-            removal, reused = self._removal(probe, data, seed), probe.reused
-        else:
-            removal, reused = _resumed(resume)
-        rest = data.without(removal.ids)
-        inner = resume.under("inner") if resume else None
-        for progress in self.learner.train(rest, seed=seed, hooks=hooks, resume=inner):
-            yield _filtered(progress, removal, reused)
+        sifting = Sifting.resumed(resume) if resume else self._sifting(data, seed)
+        yield from sifting.train(self.learner, data, seed=seed, hooks=hooks, resume=resume)
 
-    def _removal(self, probe: Progress, data: Dataset, seed: Seed) -> Removal:
+    def _sifting(self, data: Dataset, seed: Seed) -> Sifting:
+        probe = self.learner.fit(data, seed=seed)
         started = time.perf_counter()
         data = data.at(data.ids.argsort())  # so that the order of the rows cannot matter
         verdict = self.defense.judge(features_of(probe.model, data), data, seed=seed.child(self.defense.name))
-        _check(verdict, len(data), self.defense.name)
-        ids = ranked(verdict, data)
-        return Removal(by=self.defense.name, epoch=0, ids=ids, seconds=time.perf_counter() - started)
+        verdict = replace(verdict, reused=probe.reused)
+        return sifted(verdict, data, self.defense, seconds=time.perf_counter() - started)
 
 
-def _resumed(state: Checkpoint) -> tuple[Removal, float]:
-    """What was removed, and the seconds saved, from the state of a filtered training."""
-    try:
-        (removal,) = removals_of(state.under("filter"))
-        return removal, float(state.facts["reused"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(
-            "the state to resume from is not that of a training with a filter; train from the start, or with the "
-            "defenses it was written with"
-        ) from error
+@dataclass(frozen=True, kw_only=True)
+class Sanitised(Around):
+    """Sifts the training set, and trains on what is left."""
+
+    name: ClassVar[str] = "sanitised"
+
+    defense: Sanitiser
+    """Who sifts."""
+
+    def build(self, space: Space, seed: Seed) -> Classifier:
+        """The network of the learner inside."""
+        return self.learner.build(space, seed)
+
+    def train(
+        self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
+    ) -> Iterator[Progress]:
+        """Sift, then train; hooks act on, and progress is that of, the last training."""
+        sifting = Sifting.resumed(resume) if resume else self._sifting(data, seed)
+        yield from sifting.train(self.learner, data, seed=seed, hooks=hooks, resume=resume)
+
+    def _sifting(self, data: Dataset, seed: Seed) -> Sifting:
+        started = time.perf_counter()
+        data = data.at(data.ids.argsort())  # so that the order of the rows cannot matter
+        verdict = self.defense.sift(self.learner, data, seed=seed)
+        return sifted(verdict, data, self.defense, seconds=time.perf_counter() - started + verdict.reused)
 
 
-def _check(verdict: Verdict, count: int, who: str) -> None:
+def sifted(verdict: Verdict, data: Dataset, defense: Defense, *, seconds: float) -> Sifting:
+    """What a verdict on the rows of ``data`` comes to. Raises :class:`DataError` where it is none."""
+    _check(verdict, data, defense.name)
+    removal = Removal(by=defense.name, epoch=0, ids=ranked(verdict, data), seconds=seconds)
+    relabelling = None
+    if verdict.labels is not None:
+        changed = verdict.labels != data.labels
+        relabelling = Relabelling(ids=data.ids[changed], labels=verdict.labels[changed])
+    return Sifting(removal=removal if defense.drops else None, relabelling=relabelling, reused=verdict.reused)
+
+
+def _check(verdict: Verdict, data: Dataset, who: str) -> None:
     """Raise :class:`DataError` for a verdict that is not one score and one yes or no for each row."""
-    scores, flagged = tuple(verdict.scores.shape), tuple(verdict.flagged.shape)
+    count, scores, flagged = len(data), tuple(verdict.scores.shape), tuple(verdict.flagged.shape)
     if not scores == flagged == (count,) or verdict.flagged.dtype != torch.bool:
         raise DataError(
             f"the verdict of {who} must hold scores and flagged (bool) of shape ({count},), but they have the shapes "
             f"{scores} and {flagged} ({str(verdict.flagged.dtype).removeprefix('torch.')})"
         )
+    labels = verdict.labels
+    if labels is None:
+        return
+    if tuple(labels.shape) != (count,) or labels.dtype != torch.int64 or not _within(labels, data.space.num_classes):
+        raise DataError(
+            f"the labels of the verdict of {who} must be {count} whole numbers (int64) in 0.."
+            f"{data.space.num_classes - 1}, but they are not (shape {tuple(labels.shape)})"
+        )
 
 
-def _filtered(progress: Progress, removal: Removal, reused: float) -> Progress:
-    """Progress after a filter, with what it removed and how to go on."""
-    inner = progress.state
-
-    def state() -> Checkpoint:
-        assert inner is not None
-        own = Checkpoint(facts={"reused": reused})
-        return own.joined(filter=removals_state([removal]), inner=inner())
-
-    return replace(
-        progress,
-        removals=(removal, *progress.removals),
-        reused=progress.reused + reused,
-        state=state if inner is not None else None,
-    )
+def _within(labels: Tensor, classes: int) -> bool:
+    return bool(((labels >= 0) & (labels < classes)).all())
 
 
 def ranked(verdict: Verdict, data: Dataset) -> Tensor:
@@ -240,3 +286,21 @@ def features_of(model: Classifier, data: Dataset, *, batch_size: int = 512) -> T
         parts = [model.features(data.take(index)[0]).flatten(1).float() for index in rows]
     model.train(training)
     return torch.cat(parts)
+
+
+def points_of(learner: Learner, data: Dataset, *, where: Where, seed: Seed) -> tuple[Tensor, float]:
+    """Where the rows lie, ``(N, D)`` float32, and the seconds of work for it that were found done.
+
+    ``inputs``: the flattened inputs, scaled by the space's mean and deviation; nothing is trained. ``features``: those
+    of a probe, the network that ``learner`` trains on ``data``.
+    """
+    if where == "inputs":
+        return standardised(data), 0.0
+    probe = learner.fit(data, seed=seed)
+    return features_of(probe.model, data), probe.reused
+
+
+def check_where(where: str) -> None:
+    """Raise :class:`ConfigError` where rows cannot be looked at."""
+    if where not in ("inputs", "features"):
+        raise ConfigError(f"space must be 'inputs' or 'features', but it is '{where}'")
