@@ -8,76 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mithridate.columns import Column as Column  # those who speak of data find all of it here
 from mithridate.errors import DataError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Space:
-    """What one example looks like and what it may be called.
-
-    Everything outside storage is in natural units: images are floats in ``bounds``, tables raw features. ``mean`` and
-    ``std`` (one number a channel, or none) are what models normalise with, inside themselves.
-    """
-
-    shape: tuple[int, ...]
-    """Shape of one input: ``(channels, height, width)`` for images, ``(features,)`` for tables."""
-    num_classes: int
-    """How many classes there are; labels are ``0 .. num_classes - 1``."""
-    bounds: tuple[float, float] = (0.0, 1.0)
-    """Lowest and highest value an input may take, in natural units."""
-    levels: int | None = None
-    """How many equally spaced values a stored input can take (256 for 8-bit images), or None for real numbers."""
-    classes: tuple[str, ...] = ()
-    """Names of the classes, for people; may be empty."""
-    mean: tuple[float, ...] = ()
-    """Mean of each channel over clean training data, natural units; empty means 0."""
-    std: tuple[float, ...] = ()
-    """Standard deviation of each channel over clean training data, natural units; empty means 1."""
-
-    def __post_init__(self) -> None:
-        """Refuse a space that no data could live in."""
-        if self.num_classes < 2:
-            raise DataError(f"a classification task needs at least 2 classes, but this data has {self.num_classes}")
-        if not self.shape or min(self.shape) < 1:
-            raise DataError(f"the shape of an input must be positive numbers, but it is {self.shape}")
-        if not self.bounds[0] < self.bounds[1]:
-            raise DataError(f"bounds must be a lower and a higher number, but they are {self.bounds}")
-        if self.levels is not None and not 2 <= self.levels <= 256:
-            raise DataError(f"levels must lie in 2..256 (or be none), but it is {self.levels}")
-        if self.classes and len(self.classes) != self.num_classes:
-            raise DataError(f"{len(self.classes)} class names were given for {self.num_classes} classes")
-        for what, values in (("mean", self.mean), ("std", self.std)):
-            if values and len(values) != self.shape[0]:
-                raise DataError(f"{what} must have a number for each of {self.shape[0]} channels, but it is {values}")
-        if self.std and not min(self.std) > 0:
-            raise DataError(f"std must be positive numbers, but it is {self.std}")
-
-    def name(self, label: int) -> str:
-        """The name of a class, or its number where it has none."""
-        return self.classes[label] if self.classes else str(label)
-
-    def decode(self, stored: Tensor) -> Tensor:
-        """Stored inputs (uint8 codes, or floats as they are) as float32 in natural units, same shape."""
-        if stored.dtype != torch.uint8:
-            return stored.to(torch.float32)
-        low, high = self.bounds
-        scaled = stored.to(torch.float32) / (self._steps())
-        return scaled if (low, high) == (0.0, 1.0) else low + scaled * (high - low)
-
-    def encode(self, inputs: Tensor) -> Tensor:
-        """Floats in natural units as they are stored: uint8 codes where there are levels, else float32."""
-        if self.levels is None:
-            return inputs.to(torch.float32)
-        low, high = self.bounds
-        codes = ((inputs.to(torch.float64) - low) / (high - low) * self._steps()).round()
-        return codes.clamp(0, self._steps()).to(torch.uint8)
-
-    def quantise(self, inputs: Tensor) -> Tensor:
-        """Floats in natural units, moved to the nearest value that can be stored."""
-        return self.decode(self.encode(inputs))
-
-    def _steps(self) -> int:
-        return (self.levels or 256) - 1
+from mithridate.settings import fingerprint
+from mithridate.space import Space as Space
+from mithridate.space import channel_statistics as channel_statistics
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,7 +61,8 @@ class Dataset:
         """This data set, once every value has been seen to lie where it must.
 
         Raises :class:`DataError` for NaN or infinite inputs, values outside the bounds or codes outside the levels,
-        labels outside the classes and repeated ids, naming the first row at fault.
+        rows of a table that break the promise of a column, labels outside the classes and repeated ids, naming the
+        first row at fault.
         """
         if len(self) == 0:
             raise DataError("the data set has no rows")
@@ -148,6 +84,11 @@ class Dataset:
         broken = ~torch.isfinite(flat).all(1)
         if bool(broken.any()):
             raise DataError(f"row {int(broken.nonzero()[0])} holds NaN or infinite values; inputs must be finite")
+        if self.space.layout is not None:
+            fault = self.space.layout.fault(self.space.decode(self.inputs))
+            if fault is not None:
+                raise DataError(f"row {fault[0]}: {fault[1]}")
+            return
         low, high = self.space.bounds
         outside = ((flat < low) | (flat > high)).any(1)
         if bool(outside.any()):
@@ -252,25 +193,11 @@ def _scale(space: Space) -> tuple[object, ...]:
 
 
 def rows_digest(stored: bytes, labels: Tensor, ids: Tensor, *, space: Space) -> str:
-    """SHA-256 (hex) over stored input bytes, labels, ids, shape and class count."""
+    """SHA-256 (hex) over stored input bytes, labels, ids, shape, class count and, of a table, its columns."""
     hasher = hashlib.sha256(f"{space.shape}|{space.num_classes}|{space.bounds}|{space.levels}".encode())
+    if space.columns:
+        hasher.update(fingerprint(list(space.columns)).encode())
     hasher.update(stored)
     hasher.update(labels.cpu().numpy().tobytes())
     hasher.update(ids.cpu().numpy().tobytes())
     return hasher.hexdigest()
-
-
-def channel_statistics(inputs: Tensor, space: Space) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of ``(N, *shape)`` stored inputs, in natural units.
-
-    The standard deviation is at least 1e-3, so that a constant channel does not blow up. Rows are read a few at a time:
-    all of CIFAR-10 as float64 would take 1.2 GB.
-    """
-    axes = [0, *range(2, inputs.ndim)]
-    chunks = [inputs[start : start + 256] for start in range(0, len(inputs), 256)]
-    count = inputs.numel() / inputs.shape[1]
-    mean = sum(space.decode(chunk).to(torch.float64).sum(axes) for chunk in chunks) / count
-    centre = torch.as_tensor(mean).reshape(-1, *[1] * (inputs.ndim - 2))
-    square = sum((space.decode(chunk).to(torch.float64) - centre).square().sum(axes) for chunk in chunks) / count
-    std = torch.as_tensor(square).sqrt().clamp_min(1e-3)
-    return tuple(round(v, 6) for v in torch.as_tensor(mean).tolist()), tuple(round(v, 6) for v in std.tolist())

@@ -11,16 +11,34 @@ import torch
 from torch import Tensor
 
 from mithridate.dataset import Dataset
+from mithridate.errors import DataError
+
+FIRST_APPENDED = 1 << 40
+"""Ids of appended rows begin here, beyond those of any training set."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Poison:
-    """Rows that an attacker writes over a training set: known ids are replaced, new ids are appended."""
+    """Rows that an attacker writes over a training set: known ids are replaced, new ids are appended.
+
+    Attacks number the rows that they append from :data:`FIRST_APPENDED` on.
+    """
 
     rows: Dataset
     """The poisoned rows, as the victim would receive them."""
     trace: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Named curves recorded while crafting (``loss``: the attack's objective at each step), for the report."""
+    origins: Tensor | None = None
+    """Of appended rows, ``(n,)`` int64 ids of the clean training rows that they began as, which may repeat."""
+
+    def __post_init__(self) -> None:
+        """Refuse origins that are not one id for each row."""
+        origins = self.origins
+        if origins is not None and (origins.dtype != torch.int64 or origins.shape != self.rows.ids.shape):
+            raise DataError(
+                f"a poison of {len(self.rows)} rows needs as many int64 origins, but they are {origins.dtype} of shape "
+                f"{tuple(origins.shape)}"
+            )
 
     def quantised(self) -> Poison:
         """The same poison in the stored form of its space: 8-bit images are rounded to their 256 levels."""

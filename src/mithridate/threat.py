@@ -15,8 +15,9 @@ from mithridate.errors import ConfigError, ThreatModelError
 from mithridate.goal import Aims, GoalSpec, Misclassify
 from mithridate.poison import Poison
 from mithridate.seeding import Seed
+from mithridate.settings import LATER
 
-Origin = Literal["single-class", "third-party", "random-subset", "self-betrayal"]
+Origin = Literal["single-class", "third-party", "random-subset", "self-betrayal", "either-class"]
 
 
 class Perturbation(ABC):
@@ -144,9 +145,12 @@ class ThreatModel:
     """Whether poison takes the place of training rows or is added to them."""
     origin: Origin = "single-class"
     """Where poison rows are drawn from: ``single-class`` (the intended class; the paper's default), ``third-party``
-    (one random class that is neither), ``random-subset`` (all classes), ``self-betrayal`` (the target's true class)."""
+    (one random class that is neither), ``random-subset`` (all classes), ``self-betrayal`` (the target's true class),
+    ``either-class`` (the target's true class or the intended one)."""
     base_ids: tuple[int, ...] = ()
     """Training ids of the rows to poison, to fix them instead of drawing; at most the budget."""
+    knows: Literal["training-rows", "own-rows"] = field(default="training-rows", metadata=LATER)
+    """What the attacker crafts on: the victim's training rows, or as many other rows, from which it appends poison."""
 
     def __post_init__(self) -> None:
         """Refuse a budget that is no fraction."""
@@ -198,6 +202,8 @@ class ThreatModel:
         if self.origin == "self-betrayal":
             return torch.isin(data.labels, aims.labels.to(data.labels.device))
         wanted = aims.labels[:0] if aims.wanted is None else aims.wanted
+        if self.origin == "either-class":
+            return torch.isin(data.labels, torch.cat([aims.labels, wanted]).to(data.labels.device))
         if self.origin == "single-class":
             return torch.isin(data.labels, wanted.to(data.labels.device))
         taken = {*aims.labels.tolist(), *wanted.tolist()}
