@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from mithridate.errors import StoreError
+from mithridate.report.boundaries import Boundary, boundary
+from mithridate.report.degrading import Degradation, degradation
 from mithridate.report.origins import Pretraining, Published, pretraining, published
 from mithridate.report.planes import FeatureMap, Polytope, feature_map, polytopes
 from mithridate.report.treatment import Treatment, treatment
-from mithridate.report.values import mapping, number, series, text, whole
+from mithridate.report.values import mapping, matrix, number, series, text, whole
 from mithridate.store import Failure, Store
 
 Control = Literal["attack", "noise", "clean"]
@@ -30,6 +32,8 @@ class Craft:
     """Poisoned rows."""
     budget: float | None
     """Share of the training set that may be poisoned, in [0, 1]."""
+    total_share: float | None
+    """Poisoned rows as a share of all that victims train on, in [0, 1]."""
     radius: str
     """The allowed change in words ("linf 32/255"); empty where it is not known."""
     radius_value: float | None
@@ -89,6 +93,13 @@ class Victim:
     box: str | None
     """What the attacker knows of it (``white-box``, ``grey-box``, ``black-box``); None for clean networks."""
     treatment: Treatment
+    graded: bool
+    """Whether success is a share of test rows, of which the mean counts (attacks that degrade), and no hit."""
+    error: float | None
+    """Share of the whole test set called wrong, in [0, 1]; known of attacks that degrade alone."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Test rows by true class, then by what they were called; empty where it was not kept."""
+    boundary: Boundary | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +120,8 @@ class Run:
     environment: Mapping[str, Any]
     command: str
     classes: tuple[str, ...]
+    degradation: Degradation | None
+    """What an attack that degrades was after; None for other goals."""
     planned: int | None
     """Jobs planned; None where the run did not say."""
     notes: tuple[str, ...]
@@ -155,17 +168,20 @@ def read(folder: Path) -> Run:
             [row for row in store.rows(kind) if kept is None or row["key"] in kept]
             for kind in ("craft", "victim", "surrogate", "pretraining")
         )
-    planned = meta.get("jobs")
+    planned, experiment = meta.get("jobs"), mapping(meta.get("experiment"))
+    classes = tuple(str(name) for name in meta.get("classes") or ())
+    goal = degradation(experiment, classes)
     return Run(
         folder=Path(folder),
-        experiment=mapping(meta.get("experiment")),
+        experiment=experiment,
         environment=mapping(meta.get("environment")),
         command=str(meta.get("command") or ""),
-        classes=tuple(str(name) for name in meta.get("classes") or ()),
+        classes=classes,
+        degradation=goal,
         planned=planned if isinstance(planned, int) else None,
         notes=tuple(str(note) for note in meta.get("notes") or ()),
         crafts=tuple(_craft(row) for row in crafts),
-        victims=tuple(_victim(row) for row in victims),
+        victims=tuple(_victim(row, graded=goal is not None) for row in victims),
         surrogates=tuple(_surrogate(row) for row in surrogates),
         pretrainings=tuple(pretraining(row) for row in pretrainings),
         published=published(meta.get("published")),
@@ -189,6 +205,7 @@ def _craft(row: Mapping[str, Any]) -> Craft:
         trial=int(_required(row, "trial")),
         rows=int(row.get("rows") or 0),
         budget=number(row.get("budget")),
+        total_share=number(row.get("total_share")),
         radius=str(row.get("radius") or ""),
         radius_value=number(row.get("radius_value")),
         seconds=number(row.get("seconds")) or 0.0,
@@ -199,13 +216,14 @@ def _craft(row: Mapping[str, Any]) -> Craft:
     )
 
 
-def _victim(row: Mapping[str, Any]) -> Victim:
+def _victim(row: Mapping[str, Any], *, graded: bool) -> Victim:
     control = _required(row, "control")
     success = number(_required(row, "success"))
     if control not in ("attack", "noise", "clean") or success is None or not 0 <= success <= 1:
         raise StoreError(
             f"the result '{row['key']}' has control {control!r} and success {row['success']!r}; run it again"
         )
+    error = number(row.get("error")) if graded else None
     return Victim(
         key=row["key"],
         training=str(row.get("training") or row["key"]),
@@ -217,7 +235,7 @@ def _victim(row: Mapping[str, Any]) -> Victim:
         trial=int(_required(row, "trial")),
         run=int(row.get("run") or 0),
         success=success,
-        clean_accuracy=number(row.get("clean_accuracy")),
+        clean_accuracy=number(row.get("clean_accuracy")) if error is None else 1 - error,
         targets=tuple(_target(each) for each in row.get("targets") or ()),
         judged=int(number(row.get("judged")) or len(row.get("targets") or ())),
         seconds=number(row.get("seconds")) or 0.0,
@@ -226,6 +244,10 @@ def _victim(row: Mapping[str, Any]) -> Victim:
         map=feature_map(row.get("map")),
         box=text(row.get("box")),
         treatment=treatment(row),
+        graded=graded,
+        error=error,
+        confusion=matrix(row.get("confusion")),
+        boundary=boundary(row.get("boundary")),
     )
 
 

@@ -43,3 +43,10 @@ def series(value: Any) -> dict[str, tuple[float, ...]]:
             numbers = [number(each) for each in values]
             found[name] = tuple(math.nan if each is None else each for each in numbers)
     return found
+
+
+def matrix(value: Any) -> tuple[tuple[int, ...], ...]:
+    """A square table of counts, at least 0; empty where the value is none."""
+    rows = [[whole(each) for each in items(row)] for row in items(value)]
+    counts = tuple(tuple(each for each in row if each is not None and each >= 0) for row in rows)
+    return counts if all(len(row) == len(rows) for row in counts) else ()
