@@ -20,6 +20,7 @@ from mithridate.dataset import Dataset, Space
 from mithridate.defense import Defense
 from mithridate.learner import Around, Hook, Learner, Progress, Removal
 from mithridate.model import Classifier
+from mithridate.ops.sparing import expendable
 from mithridate.seeding import Seed
 
 Plan = Mapping[int, tuple[int, ...]]
@@ -148,7 +149,7 @@ def _chosen(
     rows = data.at(active)
     rows = rows.at(rows.ids.argsort())  # so that the order of the rows cannot matter
     order = defense.suspicion(rows, model, seed).argsort(descending=True, stable=True)
-    order = order[_expendable(rows.labels[order])]
+    order = order[expendable(rows.labels[order])]
     if not defense.per_class:
         return rows.ids[order[: sum(counts)]]
     labels = rows.labels[order]
@@ -157,14 +158,6 @@ def _chosen(
         mine = labels == label
         rank[mine] = torch.arange(int(mine.sum()), device=rank.device)
     return rows.ids[order[rank < torch.tensor(counts, device=rank.device)[labels]]]
-
-
-def _expendable(labels: Tensor) -> Tensor:
-    """Which of the rows with ``labels`` ``(n,)`` are not the last one of their class, ``(n,)`` bool."""
-    found = torch.ones_like(labels, dtype=torch.bool)
-    for label in set(labels.tolist()):
-        found[(labels == label).nonzero()[-1]] = False
-    return found
 
 
 def _with_plan(progress: Progress, hook: _Repeat, looked: float) -> Progress:

@@ -101,6 +101,8 @@ QUICK = {
     "partition-aggregation": {"partitions": 3},
     "random-drop": {"like": Outliers()},
     "top-loss-drop": {"like": Jitter()},
+    "roni": {"base": 30, "batch": 28, "trials": 1, "sigmas": 0.5, "measure": "loss"},
+    "label-sanitisation": {"k": 3},
 }
 """Settings with which a defense acts on the toy task, where its defaults are made for larger ones."""
 

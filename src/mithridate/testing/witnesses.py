@@ -39,6 +39,19 @@ class Diary(Hook):
         return {each for when, ids in self.seen.items() if when >= epoch for each in ids}
 
 
+class Ledger(Hook):
+    """Remembers which label each row was trained on under, the last one; rows of mixed labels are passed over."""
+
+    def __init__(self) -> None:
+        self.labels: dict[int, int] = {}
+
+    def transform(self, model: Classifier, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch as it is."""
+        if batch.labels.ndim == 1:
+            self.labels.update(zip(batch.ids.tolist(), batch.labels.tolist(), strict=True))
+        return batch
+
+
 class Mirror(Hook):
     """A hook, and beside it an equal one that is shown the rows in another order; compares what the two drop."""
 
