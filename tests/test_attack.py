@@ -140,7 +140,7 @@ class TestBorders:
         def fresh(rows):
             return Poison(rows=replace(rows, ids=rows.ids + 1000, inputs=rows.all_inputs() * 0.5))
 
-        threat = ThreatModel(budget=0.05, rows="append")
+        threat = ThreatModel(budget=0.05, rows="append", labels="dirty", perturbation=Unbounded())
         poison = crafted(Appending(seen=[], poison=fresh), threat)
         after = poison.apply(DATA)
         assert len(after) == 95

@@ -9,13 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mithridate.dataset import Dataset, Space
+from mithridate.attack import released
+from mithridate.dataset import Column, Dataset, Space
 from mithridate.errors import ConfigError, DataError, ThreatModelError
 from mithridate.goal import Aims, Misclassify
-from mithridate.poison import Poison, no_poison
+from mithridate.poison import FIRST_APPENDED, Poison, no_poison
 from mithridate.seeding import Seed
+from mithridate.settings import fingerprint
 from mithridate.threat import L2, Linf, ThreatModel, Unbounded
 from tests.conftest import stripes
+from tests.tables import ADA, TABLE, rows, tables
 
 DATA = stripes(90, seed=1)  # 30 rows in each of 3 classes
 SPACE = DATA.space
@@ -43,6 +46,14 @@ class TestSettings:
             Linf(radius=radius)
         with pytest.raises(ConfigError, match="radius must be positive"):
             L2(radius=radius)
+
+    def test_an_attacker_who_does_not_know_the_rows_cannot_replace_them(self):
+        with pytest.raises(ConfigError, match=r"own-rows needs rows: append, .* but rows is replace"):
+            ThreatModel(knows="own-rows")
+        assert fingerprint(ThreatModel(rows="append", knows="own-rows")) != fingerprint(ThreatModel(rows="append"))
+
+    def test_threats_that_could_be_said_before_keep_their_fingerprint(self):
+        assert fingerprint(ThreatModel()) == "9ea087f711a6cc0feb3397cc"
 
     def test_a_budget_in_percent_is_refused_with_the_right_one(self):
         with pytest.raises(ConfigError, match=r"in \[0, 1\], but it is 5 \(did you mean 0.05, that is 5 %\?\)"):
@@ -81,7 +92,7 @@ class TestPerturbation:
         clean = torch.rand(3, 3, 4, 4, generator=draws)
         far = clean + size * torch.randn(clean.shape, generator=draws)
         near = perturbation.project(far, clean, SPACE)
-        assert float(perturbation.excess(near, clean).max()) <= 2e-6
+        assert float(perturbation.excess(near, clean, SPACE).max()) <= 2e-6
         assert float(near.min()) >= 0
         assert float(near.max()) <= 1
         assert torch.allclose(perturbation.project(near, clean, SPACE), near, atol=1e-6)
@@ -105,8 +116,8 @@ class TestPerturbation:
         clean = torch.zeros(2, 1, 2, 2)
         moved = clean.clone()
         moved[1, 0] = torch.tensor([[0.3, -0.4], [0.0, 0.0]])
-        assert Linf(radius=0.1).excess(moved, clean).tolist() == pytest.approx([0, 0.3])
-        assert L2(radius=0.1).excess(moved, clean).tolist() == pytest.approx([0, 0.4])
+        assert Linf(radius=0.1).excess(moved, clean, SPACE).tolist() == pytest.approx([0, 0.3])
+        assert L2(radius=0.1).excess(moved, clean, SPACE).tolist() == pytest.approx([0, 0.4])
 
     def test_slack_is_forgiven_but_never_used(self):
         clean = torch.full((1, 3, 6, 6), 0.5)
@@ -114,8 +125,8 @@ class TestPerturbation:
         assert torch.equal(loose.project(clean + 1, clean, SPACE), tight.project(clean + 1, clean, SPACE))
         noise = [each.noise(clean, SPACE, Seed(0).generator()) for each in (tight, loose)]
         assert torch.equal(*noise)
-        assert loose.excess(clean + 0.14, clean).tolist() == [0]
-        assert loose.excess(clean + 0.2, clean).tolist() == pytest.approx([0.05])
+        assert loose.excess(clean + 0.14, clean, SPACE).tolist() == [0]
+        assert loose.excess(clean + 0.2, clean, SPACE).tolist() == pytest.approx([0.05])
 
     def test_noise_uses_the_whole_radius(self):
         clean = torch.full((40, 3, 6, 6), 0.5)
@@ -131,7 +142,13 @@ class TestPerturbation:
 class TestPick:
     @pytest.mark.parametrize(
         ("origin", "allowed"),
-        [("single-class", {2}), ("self-betrayal", {1}), ("random-subset", {0, 1, 2, 3}), ("third-party", {0, 3})],
+        [
+            ("single-class", {2}),
+            ("self-betrayal", {1}),
+            ("either-class", {1, 2}),
+            ("random-subset", {0, 1, 2, 3}),
+            ("third-party", {0, 3}),
+        ],
     )
     def test_rows_come_from_where_they_may(self, origin, allowed):
         threat = ThreatModel(budget=0.1, origin=origin)
@@ -176,6 +193,11 @@ class TestPick:
             replace(threat, budget=0.01).pick(DATA, aims(true=1, wanted=2), Seed(0))
         with pytest.raises(DataError, match="id 900 is not in the data set"):
             replace(threat, base_ids=(900,)).pick(DATA, aims(true=1, wanted=2), Seed(0))
+
+    def test_without_a_wish_either_class_is_that_of_the_targets(self):
+        ids = ThreatModel(origin="either-class").candidates(DATA, aims(true=1, wanted=None), Seed(0))
+        assert DATA.rows(ids).labels.unique().tolist() == [1]
+        assert len(ids) == 30
 
     def test_without_a_wish_all_rows_may_be_poisoned(self):
         ids = ThreatModel(budget=1.0).pick(DATA, aims(true=1, wanted=None), Seed(0))
@@ -248,13 +270,54 @@ class TestCheck:
     def test_replaced_rows_where_only_appending_is_allowed(self):
         rows = replace(DATA.rows(torch.tensor([3, 4])), ids=torch.tensor([4, 999]))
         self.refused(Poison(rows=rows), "replaces training rows, but may only append", rows="append")
-        fresh = replace(rows, ids=torch.tensor([998, 999]))
-        replace(self.threat, rows="append").check(DATA, Poison(rows=fresh))
+        fresh = Poison(rows=replace(rows, ids=torch.tensor([998, 999])), origins=rows.labels * 0 + 3)
+        assert int(rows.labels[0]) != int(rows.labels[1])
+        self.refused(fresh, "changes labels", rows="append")
+        replace(self.threat, rows="append", labels="dirty", perturbation=Unbounded()).check(DATA, fresh)
+        replace(self.threat, rows="append").check(DATA, replace(fresh, origins=torch.tensor([3, 4])))
 
     def test_appended_rows_keep_to_the_range_too(self):
         rows = DATA.rows(torch.tensor([3]))
         poison = Poison(rows=replace(rows, ids=torch.tensor([999]), inputs=rows.all_inputs() + 2))
         self.refused(poison, "leaves the valid range", rows="append")
+
+    def test_appended_rows_are_measured_against_their_origins(self):
+        moved = changed([3, 3, 5], by=9 / 255).rows
+        poison = Poison(rows=replace(moved, ids=FIRST_APPENDED + torch.arange(3)), origins=torch.tensor([3, 3, 5]))
+        self.refused(poison, r"row 3 exceeds the allowed change by 0.0039", rows="append")
+        replace(self.threat, rows="append", perturbation=Linf(radius=9 / 255)).check(DATA, poison)
+
+    @pytest.mark.parametrize(
+        ("allowed", "what"),
+        [
+            ({}, "clean labels"),
+            ({"labels": "dirty"}, "the allowed change"),
+            ({"labels": "clean", "perturbation": Unbounded()}, "clean labels"),
+        ],
+    )
+    def test_appended_rows_of_unknown_origin_pass_only_where_anything_does(self, allowed, what):
+        rows = replace(DATA.rows(torch.tensor([3])), ids=torch.tensor([999]))
+        self.refused(Poison(rows=rows), f"without saying .* so {what} cannot be checked", rows="append", **allowed)
+        anything = replace(self.threat, rows="append", labels="dirty", perturbation=Unbounded())
+        anything.check(DATA, Poison(rows=rows))
+
+    def test_origins_are_training_rows(self):
+        rows = replace(DATA.rows(torch.tensor([3, 4])), ids=torch.tensor([998, 999]))
+        poison = Poison(rows=rows, origins=torch.tensor([3, 900]))
+        self.refused(poison, "names row 900 as an origin, but that is no training row", rows="append")
+
+    def test_replaced_rows_are_their_own_origins(self):
+        poison = changed([3, 4])
+        self.threat.check(DATA, replace(poison, origins=torch.tensor([3, 4])))
+        self.refused(replace(poison, origins=torch.tensor([4, 3])), "origins other than the rows that it replaces")
+
+    def test_who_does_not_know_the_training_rows_does_not_use_their_ids(self):
+        threat = {"rows": "append", "knows": "own-rows"}
+        rows = replace(DATA.rows(torch.tensor([3])), ids=torch.tensor([999]))
+        poison = Poison(rows=rows, origins=torch.tensor([3]))
+        self.refused(poison, f"has the id 999, .* from {FIRST_APPENDED} on", **threat)
+        fresh = replace(poison, rows=replace(rows, ids=torch.tensor([FIRST_APPENDED])))
+        replace(self.threat, **threat).check(DATA, fresh)
 
     @pytest.mark.parametrize(
         ("changes", "sentence"),
@@ -282,3 +345,107 @@ class TestCheck:
         threat.check(table, Poison(rows=replace(table, inputs=table.inputs + 0.3)))
         with pytest.raises(ThreatModelError, match="exceeds"):
             threat.check(table, Poison(rows=replace(table, inputs=table.inputs + 0.32)))
+
+
+class TestTables:
+    """Rows of a table with named columns: see ``tests/tables.py``."""
+
+    data = rows(40, seed=4)
+    threat = ThreatModel(budget=0.1, perturbation=Unbounded())
+
+    def refused(self, sentence, *, appended=False, threat=threat, space=TABLE, **values):
+        """Poison of row 7 with other values in the columns named by their place (``c0``)."""
+        row = self.data.rows(torch.tensor([7]))
+        inputs = row.inputs.clone()
+        for place, value in values.items():
+            inputs[0, int(place[1:])] = value
+        moved = replace(row, inputs=inputs, space=space, ids=row.ids + FIRST_APPENDED * appended)
+        rows = "append" if appended else "replace"
+        with pytest.raises(ThreatModelError, match=sentence):
+            replace(threat, rows=rows).check(self.data, Poison(rows=moved, origins=row.ids if appended else None))
+
+    @pytest.mark.parametrize("appended", [False, True])
+    def test_rows_that_are_not_valid_are_refused(self, appended):
+        name = 7 + FIRST_APPENDED * appended
+        said = f"the poison with id {name} is no valid row: column 'age' holds"
+        self.refused(f"{said} 91, but must lie in", appended=appended, c0=91)
+        self.refused(f"{said} 36.5, but must hold a whole number", appended=appended, c0=36.5)
+        self.refused("of the columns of 'work' hold 1", appended=appended, c2=1, c3=1)
+
+    @pytest.mark.parametrize("appended", [False, True])
+    def test_columns_that_are_not_mutable_stay_as_their_origins_have_them(self, appended):
+        year = int(self.data.inputs[7, 8])
+        said = f"the poison of row 7 changes column 'born' from {year} to 1999, which is not mutable"
+        self.refused(said, appended=appended, c8=1999)
+        female, male = self.data.inputs[7, 6:8].tolist()
+        self.refused("changes column 'sex=female'", appended=appended, c6=male, c7=female)
+
+    def test_appended_rows_of_unknown_origin_are_refused_where_a_column_is_not_mutable(self):
+        row = replace(self.data.rows(torch.tensor([7])), ids=torch.tensor([FIRST_APPENDED]))
+        anything = replace(self.threat, rows="append", labels="dirty")
+        with pytest.raises(ThreatModelError, match="so immutable columns cannot be checked"):
+            anything.check(self.data, Poison(rows=row))
+        free = replace(TABLE, columns=tuple(replace(each, mutable=True) for each in TABLE.columns))
+        anything.check(replace(self.data, space=free), Poison(rows=replace(row, space=free)))
+
+    def test_columns_of_the_attackers_own_are_refused(self):
+        free = replace(TABLE, columns=(*TABLE.columns[:8], replace(TABLE.columns[8], mutable=True)))
+        self.refused(
+            r"has the column 'born' \(integer, 1900..2020\), but .* has 'born' \(integer, 1900..2020, not mutable\)",
+            space=free,
+        )
+        self.refused(
+            "has 0 columns, but the training set has 9", space=Space(shape=(9,), num_classes=2, bounds=TABLE.bounds)
+        )
+
+    def test_the_ends_of_a_range_are_in_it_whatever_float32_makes_of_them(self):
+        space = Space.table((Column(name="x", low=0.1, high=0.3),), num_classes=2)
+        data = Dataset.of(torch.tensor([[0.1], [0.3]]), torch.tensor([0, 1]), space=space)
+        replace(self.threat, budget=1).check(data, Poison(rows=data))
+
+    def test_changes_are_measured_in_ranges(self):
+        age, income = self.data.inputs[7, :2].tolist()
+        step = 10 if age < 50 else -10
+        for kind in (Linf(radius=0.1), L2(radius=0.1)):
+            threat = replace(self.threat, perturbation=kind)
+            self.refused(r"row 7 exceeds the allowed change by 0.037", threat=threat, c0=age + step)  # 10 of 73 years
+            there = income + (900 if income < 5000 else -900)  # 9 % of the range
+            moved = self.data.rows(torch.tensor([7]))
+            moved.inputs[0, 1] = there
+            threat.check(self.data, Poison(rows=moved))
+
+    @given(
+        tables(),
+        st.one_of(
+            st.floats(0.01, 1).map(lambda r: Linf(radius=r)),
+            st.floats(0.01, 3).map(lambda r: L2(radius=r)),
+            st.just(Unbounded()),
+        ),
+        st.integers(0, 1000),
+        st.booleans(),
+    )
+    def test_projected_or_noisy_rows_are_released_as_allowed_ones(self, space, perturbation, seed, noisy):
+        data, draws = rows(6, space=space, seed=seed), torch.Generator().manual_seed(seed)
+        clean = data.at(slice(3))
+        wild = clean.inputs + space.unit(clean.inputs) * torch.randn(clean.inputs.shape, generator=draws)
+        near = perturbation.project(wild, clean.inputs, space)
+        assert torch.allclose(perturbation.project(near, clean.inputs, space), near, atol=1e-6, rtol=1e-5)
+        assert torch.equal(perturbation.project(clean.inputs, clean.inputs, space), clean.inputs)
+        if noisy:
+            near = perturbation.noise(clean.inputs, space, draws)
+            assert torch.equal(space.quantise(near), near)
+        threat = ThreatModel(budget=0.5, perturbation=perturbation)
+        threat.check(data, released(Poison(rows=replace(clean, inputs=near)), data, threat))
+
+    def test_unbounded_noise_is_uniform_over_valid_rows(self):
+        clean = torch.tensor([ADA]).expand(3000, -1)
+        noise = Unbounded().noise(clean, TABLE, Seed(0).generator())
+        assert noise[:, :6].mean(0).tolist() == pytest.approx([53.5, 5000, 1 / 3, 1 / 3, 1 / 3, 0.5], rel=0.1)
+        assert torch.equal(noise[:, 6:], clean[:, 6:])
+
+    def test_noise_of_a_table_uses_the_whole_radius_where_it_can(self):
+        clean = torch.tensor([ADA])
+        noise = Linf(radius=0.1).noise(clean, TABLE, Seed(0).generator())[0]
+        assert abs(float(noise[0]) - 36) == 7  # of 7.3 years
+        assert float(noise[1]) == pytest.approx(250.5 + 1000.25, abs=0.01) or float(noise[1]) == -2.5
+        assert noise[2:].tolist() == list(ADA[2:])

@@ -84,19 +84,18 @@ def craft(
 def released(poison: Poison, data: Dataset, threat: ThreatModel) -> Poison:
     """The poison rounded to what can be stored, without leaving the allowed change by rounding.
 
-    Values go to the nearest level; only where that leaves a radius which is no whole number of levels, the rows at
-    fault go to the last level inside it. Raises :class:`~mithridate.errors.ThreatModelError` for NaN or infinite
-    values, which rounding would hide.
+    Values go to the nearest level, rows of a table to the nearest valid one; only where that leaves a radius which is
+    no whole number of levels, the rows at fault go to the last level inside it. Raises
+    :class:`~mithridate.errors.ThreatModelError` for NaN or infinite values, which rounding would hide.
     """
     if not bool(torch.isfinite(poison.rows.all_inputs()).all()):
         raise ThreatModelError("the poison holds NaN or infinite values")
     rounded = poison.quantised()
-    if threat.rows == "append" or not len(poison.rows):
-        return rounded
-    if not bool(torch.isin(poison.rows.ids, data.ids.to(poison.rows.device)).all()):
-        return rounded  # the check that follows says what is wrong
-    clean = data.rows(poison.rows.ids).to(poison.rows.device)
-    outside = ~threat.inside(rounded.rows.all_inputs(), clean.all_inputs())
+    clean = poison.clean(data) if len(poison.rows) else None
+    if clean is None:
+        return rounded  # where it should have begun somewhere, the check that follows says so
+    clean = clean.to(poison.rows.device)
+    outside = ~threat.inside(rounded.rows.all_inputs(), clean.all_inputs(), poison.rows.space)
     if not bool(outside.any()):
         return rounded
     inside = poison.towards(clean).rows.inputs

@@ -64,6 +64,15 @@ class Column:
         if (self.kind == "one-hot") != bool(self.group) or (self.kind == "one-hot") != bool(self.category):
             raise DataError(f"column '{self.name}' is {self.kind}; one-hot columns alone need a group and a category")
 
+    def __str__(self) -> str:
+        """As people write it: ``'age' (integer, 17..90, not mutable)``."""
+        of = (
+            f" of '{self.group}': '{self.category}'"
+            if self.kind == "one-hot"
+            else f", {_said(self.low)}..{_said(self.high)}"
+        )
+        return f"'{self.name}' ({self.kind}{of}{'' if self.mutable else ', not mutable'})"
+
 
 def check_columns(columns: Sequence[Column]) -> None:
     """Raise :class:`DataError` for columns that do not make a table together, naming the first at fault."""
@@ -90,11 +99,12 @@ def span(columns: Sequence[Column]) -> tuple[float, float]:
     return min(each.low for each in columns), max(each.high for each in columns)
 
 
-def difference(found: Sequence[Column], wanted: Sequence[Column]) -> str:
-    """The first thing in which ``found`` columns differ from those ``wanted``, in words; empty where nothing does."""
+def difference(found: Sequence[Column], wanted: Sequence[Column]) -> tuple[str, str] | None:
+    """The first thing in which ``found`` columns differ from those ``wanted``, both in words; None where none does."""
     if len(found) != len(wanted):
-        return f"{len(found)} columns, not {len(wanted)}"
-    return next((f"{one}, not {other}" for one, other in zip(found, wanted, strict=True) if one != other), "")
+        return f"{len(found)} columns", str(len(wanted))
+    pairs = zip(found, wanted, strict=True)
+    return next(((f"the column {one}", f"{other}") for one, other in pairs if one != other), None)
 
 
 def _groups(columns: Sequence[Column]) -> Iterator[slice]:
@@ -156,6 +166,57 @@ class Layout:
             values[..., group] = torch.zeros_like(values[..., group]).scatter(-1, chosen, 1.0)
         return values.to(torch.float32) + 0.0  # never -0.0, so that equal rows have equal bytes
 
+    def within(self, changed: Tensor, clean: Tensor, *, reach: float) -> Tensor:
+        """The nearest relaxed rows to ``changed`` whose every value is within ``reach`` ranges of ``clean`` ``(N, C)``.
+
+        Relaxed rows may hold broken numbers, but lie in the range of each column; one-hot groups add up to 1; columns
+        that are not mutable hold the clean values.
+        """
+        width = reach * self.unit().to(clean)
+        low = torch.maximum(self.low.to(clean), clean - width)
+        high = torch.minimum(self.high.to(clean), clean + width)
+        values = torch.maximum(torch.minimum(changed, high), low)
+        for group in self.groups:
+            values[:, group] = _adding_up(changed[:, group], low[:, group], high[:, group])
+        return torch.where(self.fixed.to(clean.device), clean, values)
+
+    def towards(self, changed: Tensor, clean: Tensor) -> Tensor:
+        """The last valid rows on the way from valid ``clean`` ones to ``changed`` ``(N, C)``, float32.
+
+        No value ends further from its clean one than it was (but for float32 rounding), so whatever norm bounds the
+        change still does: a one-hot group keeps its category until it has wholly become another.
+        """
+        start, end = clean.double(), self.clamped(changed.double())
+        ends = torch.maximum(self.low.abs(), self.high.abs()).to(end)
+        hair = (2e-7 * ends).clamp(1e-6, 0.25)  # 7.999999 is 8: float32 error, not distance
+        steps = torch.where(end >= start, torch.floor(end + hair), torch.ceil(end - hair))
+        values = torch.where(self.whole.to(end.device), steps, end)
+        for group in self.groups:
+            arrived = end[:, group].amax(1, keepdim=True) >= 1 - 1e-6
+            values[:, group] = torch.where(arrived, end[:, group], start[:, group])
+        return self.snapped(values)
+
+    def anywhere(self, drawn: Tensor) -> Tensor:
+        """Valid rows at ``drawn`` ``(N, C)``, parts of each range in [0, 1): where those are uniform, so are values.
+
+        Each whole number of a column and each category of a group is then as likely.
+        """
+        low, high = self.low.to(drawn), self.high.to(drawn)
+        spread = torch.floor(low + (high - low + 1) * drawn)
+        values = torch.where(self.whole.to(drawn.device), spread, low + (high - low) * drawn)
+        for group in self.groups:
+            values[:, group] = drawn[:, group]
+        return self.snapped(values)
+
+    def touched(self, changed: Tensor, clean: Tensor) -> tuple[int, str] | None:
+        """The first row that holds another value in a column that is not mutable, and the change; None for no such."""
+        broken = ((changed != clean) & self.fixed.to(clean.device)).nonzero()
+        if not len(broken):
+            return None
+        row, column = (int(each) for each in broken[0])
+        before, after = (_said(float(each[row, column])) for each in (clean, changed))
+        return row, f"column '{self.columns[column].name}' from {before} to {after}"
+
     def fault(self, inputs: Tensor) -> tuple[int, str] | None:
         """The first of ``(N, C)`` float32 rows that is not valid, and what is wrong with it; None where all are."""
         inputs = inputs.cpu()
@@ -172,11 +233,11 @@ class Layout:
         for column, value, least, most in zip(self.columns, row, self.low.tolist(), self.high.tolist(), strict=True):
             if not least <= value <= most:
                 return (
-                    f"column '{column.name}' holds {said(value)}, but must lie in [{said(column.low)}, "
-                    f"{said(column.high)}]"
+                    f"column '{column.name}' holds {_said(value)}, but must lie in [{_said(column.low)}, "
+                    f"{_said(column.high)}]"
                 )
             if column.kind != "real" and value != round(value):
-                return f"column '{column.name}' holds {said(value)}, but must hold a whole number"
+                return f"column '{column.name}' holds {_said(value)}, but must hold a whole number"
         found = {self.columns[each.start].group: sum(row[each]) for each in self.groups}
         group, ones = next((name, ones) for name, ones in found.items() if ones != 1)
         return f"{int(ones)} of the columns of '{group}' hold 1, but exactly one of them must"
@@ -186,12 +247,28 @@ class Layout:
         found: dict[str, float | int | str] = {}
         for column, value in zip(self.columns, row, strict=True):
             if column.kind != "one-hot":
-                found[column.name] = round(value) if column.kind != "real" else float(said(value))
+                found[column.name] = round(value) if column.kind != "real" else float(_said(value))
             elif value == 1:
                 found[column.group] = column.category
         return found
 
 
-def said(value: float) -> str:
+def _adding_up(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The nearest rows to ``values`` ``(N, k)`` between ``low`` and ``high`` whose values add up to 1.
+
+    Takes the same from every value of a row before cutting it off; how much is found by halving.
+    """
+    kept = torch.maximum(torch.minimum(values, high), low)
+    exact, least, most = values.double(), low.double(), high.double()
+    little, much = (exact - most).amin(1, keepdim=True), (exact - least).amax(1, keepdim=True)
+    for _ in range(60):
+        middle = (little + much) / 2
+        above = torch.maximum(torch.minimum(exact - middle, most), least).sum(1, keepdim=True) > 1
+        little, much = torch.where(above, middle, little), torch.where(above, much, middle)
+    found = torch.maximum(torch.minimum(exact - much, most), least).to(values.dtype)
+    return torch.where((kept.sum(1, keepdim=True) - 1).abs() < 1e-6, kept, found)
+
+
+def _said(value: float) -> str:
     """A stored number as people write it: the fewest digits that mean the same float32, no decimals if it is whole."""
     return str(np.float32(value)).removesuffix(".0")

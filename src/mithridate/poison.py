@@ -41,17 +41,20 @@ class Poison:
             )
 
     def quantised(self) -> Poison:
-        """The same poison in the stored form of its space: 8-bit images are rounded to their 256 levels."""
+        """The same poison in the stored form of its space: 8-bit images on their 256 levels, tables as valid rows."""
         stored = self.rows.space.encode(self.rows.all_inputs())
         return replace(self, rows=replace(self.rows, inputs=stored))
 
     def towards(self, clean: Dataset) -> Poison:
-        """The same poison, each value rounded to the last level on the way from ``clean`` (same ids, same order).
+        """The same poison, each value rounded to the last level on the way from ``clean`` (row by row).
 
         Where clean values are levels themselves, none ends further from its clean one than it was (but for 5e-7 of
-        the largest value), so whatever norm bounds the change still does.
+        the largest value), so whatever norm bounds the change still does. Rows of a table become valid ones.
         """
         space = self.rows.space
+        if space.layout is not None:
+            inputs = space.layout.towards(self.rows.all_inputs(), clean.all_inputs())
+            return replace(self, rows=replace(self.rows, inputs=inputs))
         if space.levels is None:
             return self
         low, high = space.bounds
@@ -60,6 +63,14 @@ class Poison:
         hair = 5e-7 * max(1.0, abs(low), abs(high)) / step  # 7.9999 levels are 8: float32 error, not distance
         levels = torch.where(end >= start, torch.floor(end + hair), torch.ceil(end - hair))
         return replace(self, rows=replace(self.rows, inputs=space.encode(low + step * levels)))
+
+    def clean(self, data: Dataset) -> Dataset | None:
+        """The rows of the clean training set that these began as, in their order; None where that is not known.
+
+        Appended rows began as their origins, of which one may come several times; others are told by their ids.
+        """
+        ids = (self.rows.ids if self.origins is None else self.origins).to(data.device)
+        return data.rows(ids) if bool(torch.isin(ids, data.ids).all()) else None
 
     def apply(self, data: Dataset) -> Dataset:
         """The training set with this poison in it."""

@@ -3,130 +3,25 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from mithridate.columns import difference
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError, ThreatModelError
 from mithridate.goal import Aims, GoalSpec, Misclassify
-from mithridate.poison import Poison
+from mithridate.perturbation import L2 as L2  # those who speak of threats find all of it here
+from mithridate.perturbation import Linf as Linf
+from mithridate.perturbation import Perturbation as Perturbation
+from mithridate.perturbation import Unbounded as Unbounded
+from mithridate.poison import FIRST_APPENDED, Poison
 from mithridate.seeding import Seed
 from mithridate.settings import LATER
 
 Origin = Literal["single-class", "third-party", "random-subset", "self-betrayal", "either-class"]
-
-
-class Perturbation(ABC):
-    """The set of changed inputs that an attacker may use in place of a clean one."""
-
-    name: ClassVar[str]
-
-    @abstractmethod
-    def project(self, changed: Tensor, clean: Tensor, space: Space) -> Tensor:
-        """The nearest allowed inputs to ``changed`` ``(N, *shape)``, natural units, inside the space's bounds."""
-
-    @abstractmethod
-    def noise(self, clean: Tensor, space: Space, generator: torch.Generator) -> Tensor:
-        """Random allowed inputs that use the whole radius: the control every crafted poison must beat."""
-
-    @abstractmethod
-    def excess(self, changed: Tensor, clean: Tensor) -> Tensor:
-        """By how much each row ``(N,)`` exceeds what is allowed, natural units; 0 where it does not."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Linf(Perturbation):
-    """Every value may move by at most ``radius``."""
-
-    name: ClassVar[str] = "linf"
-
-    radius: float = 8 / 255
-    """Largest change of one value, natural units (pixels in [0, 1]). Papers: 8/255, 16/255, 32/255."""
-    slack: float = 0.0
-    """What the check forgives beyond the radius, natural units. No attack searches there, but rounding may end there.
-    The poisoning benchmark: 1/255, since its image files are cut off to 8 bits instead of rounded."""
-
-    def __post_init__(self) -> None:
-        """Refuse a radius that was meant in 255ths, and a slack that is one or takes something away."""
-        _check_radius(self.radius, "radius")
-        if not 0 <= self.slack <= 1:
-            raise ConfigError(
-                f"slack must lie in [0, 1], since pixels lie in [0, 1], but it is {self.slack:g}"
-                + (f" (did you mean {self.slack:g}/255?)" if self.slack > 1 else "")
-            )
-
-    def project(self, changed: Tensor, clean: Tensor, space: Space) -> Tensor:
-        """Clamp to the box around ``clean``, then to the bounds."""
-        low, high = space.bounds
-        return torch.minimum(torch.maximum(changed, clean - self.radius), clean + self.radius).clamp(low, high)
-
-    def noise(self, clean: Tensor, space: Space, generator: torch.Generator) -> Tensor:
-        """Each value moved by plus or minus the radius, at random."""
-        sign = torch.randint(0, 2, clean.shape, generator=generator, device=generator.device).to(clean) * 2 - 1
-        return self.project(clean + self.radius * sign, clean, space)
-
-    def excess(self, changed: Tensor, clean: Tensor) -> Tensor:
-        """Largest absolute change less the radius and the slack."""
-        return ((changed - clean).abs().flatten(1).amax(1) - (self.radius + self.slack)).clamp_min(0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class L2(Perturbation):
-    """Every row may move by at most ``radius`` in Euclidean distance."""
-
-    name: ClassVar[str] = "l2"
-
-    radius: float = 1.0
-    """Largest Euclidean change of a row, natural units."""
-
-    def __post_init__(self) -> None:
-        """Refuse a radius that allows nothing."""
-        if not self.radius > 0:
-            raise ConfigError(f"radius must be positive, but it is {self.radius:g}")
-
-    def project(self, changed: Tensor, clean: Tensor, space: Space) -> Tensor:
-        """Shrink the change to the ball, then clamp to the bounds (which shrinks it further, never less)."""
-        change = changed - clean
-        norm = torch.linalg.vector_norm(change.flatten(1), dim=1).clamp_min(1e-12)
-        scale = (self.radius / norm).clamp(max=1.0).reshape(-1, *[1] * (clean.ndim - 1))
-        shrunk: Tensor = clean + change * scale
-        return shrunk.clamp(*space.bounds)
-
-    def noise(self, clean: Tensor, space: Space, generator: torch.Generator) -> Tensor:
-        """A uniformly random direction of full length."""
-        direction = torch.randn(clean.shape, generator=generator, device=generator.device).to(clean)
-        return self.project(clean + direction * 1e6, clean, space)
-
-    def excess(self, changed: Tensor, clean: Tensor) -> Tensor:
-        """Euclidean change less the radius."""
-        length: Tensor = torch.linalg.vector_norm((changed - clean).flatten(1), dim=1)
-        return (length - self.radius).clamp_min(0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unbounded(Perturbation):
-    """A row may become anything inside the space's bounds."""
-
-    name: ClassVar[str] = "unbounded"
-
-    def project(self, changed: Tensor, clean: Tensor, space: Space) -> Tensor:
-        """Clamp to the bounds."""
-        return changed.clamp(*space.bounds)
-
-    def noise(self, clean: Tensor, space: Space, generator: torch.Generator) -> Tensor:
-        """Uniform between the bounds."""
-        low, high = space.bounds
-        drawn = torch.rand(clean.shape, generator=generator, device=generator.device).to(clean)
-        noisy: Tensor = low + (high - low) * drawn
-        return noisy
-
-    def excess(self, changed: Tensor, clean: Tensor) -> Tensor:
-        """Nothing is too much."""
-        return torch.zeros(len(changed), device=changed.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +48,7 @@ class ThreatModel:
     """What the attacker crafts on: the victim's training rows, or as many other rows, from which it appends poison."""
 
     def __post_init__(self) -> None:
-        """Refuse a budget that is no fraction."""
+        """Refuse a budget that is no fraction, and replacing rows that the attacker does not know."""
         if not 0 <= self.budget <= 1:
             raise ConfigError(
                 f"budget must be a fraction of the training rows in [0, 1], but it is {self.budget:g}"
@@ -162,6 +57,11 @@ class ThreatModel:
                     if 1 < self.budget <= 100
                     else ""
                 )
+            )
+        if self.knows == "own-rows" and self.rows == "replace":
+            raise ConfigError(
+                "knows: own-rows needs rows: append, since the training rows to be replaced are not known, but rows is "
+                "replace"
             )
 
     def count(self, data: Dataset) -> int:
@@ -226,19 +126,53 @@ class ThreatModel:
         if not len(rows):
             return
         self._check_range(rows)
-        known = torch.isin(rows.ids, data.ids.to(rows.ids.device))
+        clean = self._clean(data, poison)
+        if clean is not None:
+            self._check_change(clean.to(rows.device), rows)
+
+    def inside(self, changed: Tensor, clean: Tensor, space: Space) -> Tensor:
+        """Which changed inputs ``(N, *shape)`` are allowed in place of ``clean``, up to float32 rounding, ``(N,)``."""
+        rounding = 1e-6 * max(1.0, float((clean / space.unit(clean)).abs().max()))  # of (clean + radius) - clean
+        return self.perturbation.excess(changed, clean, space) <= rounding
+
+    def _clean(self, data: Dataset, poison: Poison) -> Dataset | None:
+        """The training rows that the poison began as, in its order; None where that may stay open."""
+        ids, origins = poison.rows.ids.to(data.device), poison.origins
+        known = torch.isin(ids, data.ids)
         if self.rows == "append":
             if bool(known.any()):
                 raise ThreatModelError("the poison replaces training rows, but may only append new ones")
-            return
+            return self._origins(data, poison)
         if not bool(known.all()):
             raise ThreatModelError("the poison appends new rows, but may only replace training rows")
-        self._check_change(data.rows(rows.ids).to(rows.device), rows)
+        if origins is not None and not torch.equal(origins.to(ids.device), ids):
+            raise ThreatModelError("the poison names origins other than the rows that it replaces; leave them out")
+        return poison.clean(data)
 
-    def inside(self, changed: Tensor, clean: Tensor) -> Tensor:
-        """Which changed inputs ``(N, *shape)`` are allowed in place of ``clean``, up to float32 rounding, ``(N,)``."""
-        rounding = 1e-6 * max(1.0, float(clean.abs().max()))  # of (clean + radius) - clean
-        return self.perturbation.excess(changed, clean) <= rounding
+    def _origins(self, data: Dataset, poison: Poison) -> Dataset | None:
+        """The training rows that appended ones began as; None where nothing depends on it and none are named."""
+        if self.knows == "own-rows" and int(poison.rows.ids.min()) < FIRST_APPENDED:
+            raise ThreatModelError(
+                f"the poison has the id {int(poison.rows.ids.min())}, but an attacker who does not know the training "
+                f"rows numbers its own from {FIRST_APPENDED} on, since others may be theirs"
+            )
+        layout = data.space.layout
+        fixed = layout is not None and bool(layout.fixed.any())
+        if poison.origins is None and (self.labels == "clean" or self.perturbation.bounded or fixed):
+            what = "clean labels" if self.labels == "clean" else "immutable columns" if fixed else "the allowed change"
+            free = "" if fixed else ", or allow anything (labels: dirty, perturbation: unbounded)"
+            raise ThreatModelError(
+                f"the poison appends rows without saying which training rows they began as, so {what} cannot be "
+                f"checked; name their origins{free}"
+            )
+        if poison.origins is not None:
+            strange = ~torch.isin(poison.origins.to(data.device), data.ids)
+            if bool(strange.any()):
+                raise ThreatModelError(
+                    f"the poison names row {int(poison.origins[strange.to(poison.origins.device)][0])} as an origin, "
+                    "but that is no training row"
+                )
+        return poison.clean(data)
 
     def _check_space(self, data: Space, rows: Space) -> None:
         for what in ("shape", "num_classes", "bounds", "levels"):  # the data's own say, not the attacker's
@@ -246,12 +180,18 @@ class ThreatModel:
                 raise ThreatModelError(
                     f"the poison has {what} {getattr(rows, what)}, but the training set has {getattr(data, what)}"
                 )
+        unlike = difference(rows.columns, data.columns)
+        if unlike is not None:
+            raise ThreatModelError(f"the poison has {unlike[0]}, but the training set has {unlike[1]}")
 
     def _check_range(self, rows: Dataset) -> None:
-        inputs, (low, high) = rows.all_inputs(), rows.space.bounds
+        inputs, (low, high), layout = rows.all_inputs(), rows.space.bounds, rows.space.layout
         if not bool(torch.isfinite(inputs).all()):
             raise ThreatModelError("the poison holds NaN or infinite values")
-        if float(inputs.min()) < low or float(inputs.max()) > high:
+        fault = None if layout is None else layout.fault(inputs)
+        if fault is not None:
+            raise ThreatModelError(f"the poison with id {int(rows.ids[fault[0]])} is no valid row: {fault[1]}")
+        if layout is None and (float(inputs.min()) < low or float(inputs.max()) > high):
             raise ThreatModelError(f"the poison leaves the valid range [{low:g}, {high:g}]")
         if int(rows.labels.min()) < 0 or int(rows.labels.max()) >= rows.space.num_classes:
             raise ThreatModelError(f"the poison has labels outside 0..{rows.space.num_classes - 1}")
@@ -259,18 +199,16 @@ class ThreatModel:
     def _check_change(self, clean: Dataset, rows: Dataset) -> None:
         if self.labels == "clean" and not bool((clean.labels == rows.labels).all()):
             raise ThreatModelError("the poison changes labels, but the threat model says clean labels")
-        if not bool(self.inside(rows.all_inputs(), clean.all_inputs()).all()):
-            excess = self.perturbation.excess(rows.all_inputs(), clean.all_inputs())
+        changed, before, space = rows.all_inputs(), clean.all_inputs(), rows.space
+        touched = None if space.layout is None else space.layout.touched(changed, before)
+        if touched is not None:
+            raise ThreatModelError(
+                f"the poison of row {int(clean.ids[touched[0]])} changes {touched[1]}, which is not mutable"
+            )
+        if not bool(self.inside(changed, before, space).all()):
+            excess = self.perturbation.excess(changed, before, space)
             worst = int(excess.argmax())
             raise ThreatModelError(
-                f"the poison of row {int(rows.ids[worst])} exceeds the allowed change by {float(excess[worst]):.3g} "
+                f"the poison of row {int(clean.ids[worst])} exceeds the allowed change by {float(excess[worst]):.3g} "
                 f"({self.perturbation})"
             )
-
-
-def _check_radius(radius: float, what: str) -> None:
-    if not 0 < radius <= 1:
-        raise ConfigError(
-            f"{what} must lie in (0, 1], since pixels lie in [0, 1], but it is {radius:g}"
-            + (f" (did you mean {radius:g}/255?)" if radius > 1 else "")
-        )
