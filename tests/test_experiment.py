@@ -211,14 +211,14 @@ class TestControls:
         self, finished: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         drawn: list[Dataset] = []
-        real = work.noise_control
+        real = work.noise_like
 
         def watched(*args: Any, **more: Any) -> Any:
             found = real(*args, **more)
             drawn.append(found.rows)
             return found
 
-        monkeypatch.setattr(work, "noise_control", watched)
+        monkeypatch.setattr(work, "noise_like", watched)
         experiment = tiny(controls={"clean": 0, "noise": 2})
         jobs = [job for job in experiment.jobs() if job.kind == "noise" and job.trial == 0]
         rows = [perform(experiment, job, folder=finished, device=CPU)[0] for job in jobs]

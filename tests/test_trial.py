@@ -14,6 +14,7 @@ from mithridate.attack import Attack
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import Defense
 from mithridate.errors import ConfigError
+from mithridate.feature_map import feature_map
 from mithridate.goal import Aims, Backdoor, Degrade, Misclassify
 from mithridate.learner import Learner
 from mithridate.model import Classifier
@@ -22,7 +23,8 @@ from mithridate.seeding import Seed
 from mithridate.source import Split
 from mithridate.testing import CornerMark
 from mithridate.threat import L2, Linf, ThreatModel
-from mithridate.trial import Trial, accuracy, called, feature_map, judge, noise_control, observed_training
+from mithridate.training import observed_training
+from mithridate.trial import Trial, accuracy, called, judge, noise_control
 from mithridate.watch import silent
 from tests.conftest import stripes
 
@@ -98,13 +100,23 @@ class TestJudge:
 
     def test_where_all_rows_are_targets_all_rows_count(self):
         everything = aims(TEST.inputs.tolist(), TEST.labels.tolist(), None, ids=TEST.ids)
-        assert judge(Reader(), everything, TEST)[0] == {"success": 0.25, "clean_accuracy": 0.75}
+        assert judge(Reader(), everything, TEST)[0] == {"success": 0.25, "clean_accuracy": 0.75, "error": 0.25}
+
+    def test_where_any_error_counts_no_row_is_left_out_of_clean_accuracy(self):
+        """Not even where only some rows are judged: those that surrogates get right, say."""
+        some = aims(TEST.inputs[:2].tolist(), TEST.labels[:2].tolist(), None, ids=TEST.ids[:2])
+        assert judge(Reader(), some, TEST)[0] == {"success": 0.0, "clean_accuracy": 0.75, "error": 0.25}
+
+    def test_of_one_confusion_the_other_classes_are_what_there_is_to_be_right_on(self):
+        """Rows of class 2 are called 2 and 0: half of them what was wanted; every other row is called its label."""
+        drawn = Degrade(kind="specific", source=2, intended=0).draw(TEST, TEST, Seed(0)).judged
+        assert judge(Reader(), drawn, TEST)[0] == {"success": 0.5, "clean_accuracy": 1.0, "error": 0.25}
 
     def test_a_tie_is_no_success_and_no_right_answer(self):
         """argmax names the first of equals, so a network that knows nothing would serve every wish for class 0."""
         tie = aims([[1, 1, 1], [2, 2, 0]], [1, 2], [0, 0])
         metrics, described = judge(Reader(), tie, rows([[1, 1, 0], [0, 1, 0]], [0, 1]))
-        assert metrics == {"success": 0.0, "clean_accuracy": 0.5}
+        assert metrics == {"success": 0.0, "clean_accuracy": 0.5, "error": 0.5}
         assert [each["predicted"] for each in described] == [None, None]
         assert not any(each["hit"] for each in described)
 
@@ -115,7 +127,7 @@ class TestJudge:
 
         broken = aims([[-1, -1, -1], [-1, 1, 2]], [1, 2], [0, 0])
         metrics, described = judge(Diverged(), broken, rows([[-1, 2, 1]], [0]))
-        assert metrics == {"success": 0.0, "clean_accuracy": 0.0}
+        assert metrics == {"success": 0.0, "clean_accuracy": 0.0, "error": 1.0}
         assert [each["predicted"] for each in described] == [None, None]
         json.dumps(described, allow_nan=False)
 
@@ -240,16 +252,16 @@ class TestTrial:
         """On the rows that are judged, not on those the attacker knows."""
         threat = ThreatModel(goal=spec, budget=0.1, perturbation=Linf(radius=16 / 255))
         trial = self.trial(learner, victims=2, threat=threat)
-        goal = trial.goal(self.data)
+        goal, train = trial.goal(self.data), trial.rows(self.data).train
         outcomes = trial.run(self.data)
         poison = noise_control(
-            self.data.train,
+            train,
             threat=trial.threat,
-            ids=trial.threat.pick(self.data.train, goal.known, Seed(3).child("craft").child("pick")),
+            ids=trial.threat.pick(train, goal.known, Seed(3).child("craft").child("pick")),
             seed=Seed(3).child("craft"),
         )
         for k, outcome in enumerate(outcomes):
-            model = learner.fit(poison.apply(self.data.train), seed=Seed(3).child("victim", k)).model
+            model = learner.fit(poison.apply(train), seed=Seed(3).child("victim", k)).model
             metrics, targets = judge(model, goal.judged, self.data.test)
             assert {name: outcome.metrics[name] for name in metrics} == metrics
             assert outcome.targets == targets

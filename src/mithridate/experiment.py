@@ -20,10 +20,11 @@ from mithridate.learners.weights import Trained
 from mithridate.loading import data_digest
 from mithridate.naming import label, scenario_name
 from mithridate.protocol import Protocol, Published, changes
+from mithridate.sampling import parts
 from mithridate.seeding import Seed
 from mithridate.settings import LATER, METHOD, distinct, fingerprint, plain
 from mithridate.setups import set_up, setups
-from mithridate.source import Source
+from mithridate.source import Source, Split
 from mithridate.stacks import Controls, Stack, stacks
 from mithridate.stacks import names as stack_names
 from mithridate.threat import ThreatModel
@@ -66,7 +67,8 @@ class Experiment:
     ensemble: int = 0
     """Number of surrogates, cycling through ``surrogates``; 0: one of each."""
     share_surrogates: bool = True
-    """Train the surrogates once for all trials (they see the same clean data), or anew for each trial."""
+    """Train the surrogates once for all trials (they see the same clean data), or anew for each trial. Where
+    trials have rows of their own (``resample``) they are trained for each, here from the same seeds."""
     defenses: tuple[tuple[Defense, ...], ...] = ((),)
     """Stacks of defenses tried, the first of a stack innermost; the empty stack (``none``) is no defense. The controls
     of those that drop rows come by themselves (``controls.drops``)."""
@@ -123,6 +125,10 @@ class Experiment:
                 f"the grid has {self._size()} jobs, but at most {MOST_JOBS} can be run together; "
                 "lower trials, runs or controls, or vary less"
             )
+        if self.resample and (self.setups or self.threat.base_ids):
+            raise ConfigError(
+                "resample draws the training rows of each trial, but setups or threat.base_ids fix some; choose one"
+            )
         if self.targets == "correct" and (self.setups or not self.share_surrogates):
             raise ConfigError(
                 "targets can be 'correct' only where surrogates are shared and trials are no fixed set-ups"
@@ -150,7 +156,8 @@ class Experiment:
         judged = self.runs * len(self.victims) * len(self.stacks()) + self.controls.noise * bouts
         crafts = len(self.defenses) if self.adaptive else 1
         surrogates = (self.ensemble or len(self.surrogates)) * (1 + crafts)
-        return len(self.pretrainings()) + surrogates + self.controls.clean * bouts + trials * (crafts + judged)
+        clean = self.controls.clean * bouts * (self.trials if self.resample else 1)
+        return len(self.pretrainings()) + surrogates + clean + trials * (crafts + judged)
 
     def stacks(self) -> tuple[Stack, ...]:
         """The stacks of defenses, and the controls of those that drop rows."""
@@ -176,11 +183,12 @@ class Experiment:
         """The networks to be pretrained here, each once, in the order of victims and surrogates."""
         return _pretrainings([*self.victims, *self.surrogates])
 
-    def box(self, attack: int, victim: int) -> Box | None:
+    def box(self, attack: int, victim: int, *, scenario: int = 0) -> Box | None:
         """What an attack's surrogates share with a victim; None where it has none here, so that nothing is known."""
         if not self.attacks[attack].needs_surrogate:
             return None
-        return box(self.attacks[attack].crew(self.crew()), self.victims[victim])
+        crew, knows = self.attacks[attack].crew(self.crew()), self.scenarios()[scenario].knows
+        return box(crew, self.victims[victim], knows=knows)
 
     def deviations(self) -> list[str]:
         """Where this leaves the protocol it names."""
@@ -237,35 +245,59 @@ class Experiment:
         count = min(self.vary_trials or self.trials, self.trials) if scenario else self.trials
         return range(self.first_trial, self.first_trial + count)
 
+    def threat_of(self, job: Job) -> ThreatModel:
+        """The threat model of a job's trial."""
+        threat = self.scenarios()[job.scenario]
+        return set_up(threat, setups(self.setups), job.trial) if self.setups else threat
+
     def trial(self, job: Job) -> Trial:
         """The trial a job belongs to."""
-        threat = self.scenarios()[job.scenario]
-        if self.setups:
-            threat = set_up(threat, setups(self.setups), job.trial)
         return Trial(
             attack=self.attacks[job.attack],
-            threat=threat,
+            threat=self.threat_of(job),
             surrogates=self.crew(self.faced(job.defense)),
             victim=self.victims[job.victim],
             defenses=self.stacks()[job.defense].defenses,
-            seed=Seed(self.seed).child("trial", job.trial),
+            seed=self._seed(job),
             victims=self.runs,
         )
+
+    def _seed(self, job: Job) -> Seed:
+        return Seed(self.seed).child("trial", job.trial)
+
+    def rows(self, job: Job, data: Split) -> Split:
+        """The rows of the source's ``data`` that a job may touch, cut by what decides it.
+
+        Surrogates and clean victims of all trials have those without the base rows that set-ups fix for each trial.
+        Raises :class:`ConfigError` where there are too few rows.
+        """
+        threat, goal, fixed = self.threat_of(job), self.threat.goal, ("craft", "attack", "noise")
+        own = "own-rows" in (self.threat.knows, threat.knows)
+        if own and not self.training_rows:
+            raise ConfigError("knows: own-rows needs training_rows, as many for the victim as for the attacker")
+        found = parts(
+            data.train,
+            size=self.training_rows,
+            validation=goal.validation_rows(len(data.train)),
+            own=self.training_rows if own else 0,
+            at_random=self.resample,
+            base_ids=threat.base_ids if job.kind in fixed or goal.holds_out else (),
+            seed=(self._seed(job) if self.resample else Seed(self.seed)).child("rows"),
+        )
+        return Split(train=found.train, test=data.test, validation=found.validation, own=found.own)
 
     def jobs(self) -> list[Job]:
         """All jobs, those that matter first: surrogates, a clean victim, then trial by trial, base scenario first.
 
-        The other clean victims come one after each trial, so that an early stop has both sides.
+        The other clean victims come one after each trial, so that an early stop has both sides; where trials have rows
+        of their own, those of a trial before it.
         """
         bouts = list(itertools.product(range(len(self.victims)), range(len(self.defenses))))
         before = self._pretraining_jobs()
         early = tuple(job.key for job in before)
         firsts = [replace(job, needs=early) for job in self._surrogate_jobs()]
         first_keys = tuple(job.key for job in firsts if job.defense == BARE) if self.targets == "correct" else ()
-        clean = [
-            [self._job("clean", victim=v, defense=d, run=run, needs=(*early, *first_keys)) for v, d in bouts]
-            for run in range(self.controls.clean)
-        ]
+        clean = self._clean_jobs(bouts, needs=(*early, *first_keys))
         trials = [
             [
                 job
@@ -277,6 +309,16 @@ class Experiment:
         ]
         turns = itertools.zip_longest(clean, trials, fillvalue=())
         return [*before, *firsts, *(job for turn in turns for part in turn for job in part)]
+
+    def _clean_jobs(self, bouts: Sequence[tuple[int, int]], *, needs: tuple[str, ...]) -> list[list[Job]]:
+        """Clean victims in turns: one of each kind for all trials, or all of one trial with rows of its own."""
+        turns: list[list[dict[str, int]]] = [[{"run": run}] for run in range(self.controls.clean)]
+        if self.resample:
+            turns = [[{"run": run, "trial": k} for run in range(self.controls.clean)] for k in self.numbers()]
+        return [
+            [self._job("clean", **place, victim=v, defense=d, needs=needs) for place in turn for v, d in bouts]
+            for turn in turns
+        ]
 
     def _pretraining_jobs(self) -> list[Job]:
         """The networks to be pretrained; one that starts from another of them waits for those before it."""
@@ -331,7 +373,7 @@ class Experiment:
 
     def _shares(self) -> bool:
         needed = self.targets == "correct" or any(attack.needs_surrogate for attack in self.attacks)
-        return self.share_surrogates and needed
+        return self.share_surrogates and needed and not self.resample  # other rows, other networks
 
     def _job(self, kind: JobKind, **place: Any) -> Job:
         job = Job(kind=kind, **place)
@@ -343,6 +385,7 @@ class Experiment:
             return [job.kind, self.pretrainings()[job.run], self.pretrainings()[job.run].identity()]
         base: list[Any] = [job.kind, data_digest(self.data), self.seed, job.run]
         base += [self.training_rows] if self.training_rows else []
+        base += [cut] if (cut := self._cut(job)) else []
         base += [list(each) for learner in self._starting(job) if (each := learner.beginnings())]
         if job.kind == "surrogate":
             return [*base, self.crew(job.defense)[job.run]]
@@ -353,6 +396,17 @@ class Experiment:
             return [*base, self.victims[job.victim], self.stacks()[job.defense].defenses, judged]
         trial = replace(self.trial(job), victims=1)
         return [*base, trial, job.trial, self.share_surrogates]
+
+    def _cut(self, job: Job) -> dict[str, Any]:
+        """What decides which rows a job has, beside the number of training rows and the base rows of its trial."""
+        goal, found = self.threat.goal, dict[str, Any]()
+        if self.resample:
+            found["trial of the rows"] = job.trial
+        if goal.holds_out:
+            found["held out"] = goal
+        if job.kind == "surrogate" and self.threat.knows != "training-rows":
+            found["knows"] = self.threat.knows
+        return found
 
     def _starting(self, job: Job) -> list[Learner]:
         """The learners, bare of defenses, that a job's result depends on."""
@@ -377,7 +431,7 @@ class Job:
 
 def result_keys(experiment: Experiment, job: Job) -> list[str]:
     """The keys of the rows a job leaves behind: it is done when all are in the store."""
-    if job.kind == "clean":
+    if job.kind == "clean" and not experiment.resample:
         return [f"{job.key}-{number}" for number in experiment.numbers()]
     return [job.key]
 

@@ -15,13 +15,15 @@ from mithridate.settings import fingerprint
 Box = Literal["white-box", "grey-box", "black-box"]
 
 
-def box(surrogates: Sequence[Learner], victim: Learner) -> Box:
+def box(surrogates: Sequence[Learner], victim: Learner, *, knows: str = "training-rows") -> Box:
     """The most that any of the surrogates shares with the victim: weights, architecture, or neither.
 
-    Weights are shared where both start from the same pretrained ones, whatever is then trained and whatever file they
-    lie in (from scratch, two networks never share any). Dropout is no part of an architecture here.
+    An attacker who crafts on rows of its own (``knows: own-rows``) shares an architecture at most. Weights are shared
+    where both start from the same pretrained ones, whatever is then trained and whatever file they lie in (from
+    scratch, two networks never share any). Dropout is no part of an architecture here.
     """
-    if any(_weights(each) is not None and _weights(each) == _weights(victim) for each in surrogates):
+    shared = knows == "training-rows"
+    if shared and any(_weights(each) is not None and _weights(each) == _weights(victim) for each in surrogates):
         return "white-box"
     if any(_architecture(each) == _architecture(victim) for each in surrogates):
         return "grey-box"

@@ -9,7 +9,13 @@ from mithridate.threat import ThreatModel
 
 
 def label(learner: Learner) -> str:
-    """A short name of a learner for tables: its network, what it starts from unless from scratch, its epochs."""
+    """A short name of a learner for tables: its title, if it has one.
+
+    Else its network, what it starts from unless from scratch, and its epochs.
+    """
+    title = getattr(learner, "title", None)
+    if isinstance(title, str):
+        return title
     model, epochs = getattr(learner, "model", None), getattr(learner, "epochs", None)
     if model is None:
         return learner.name
@@ -23,8 +29,10 @@ def weights_label(weights: Trained) -> str:
 
 
 def scenario_name(threat: ThreatModel) -> str:
-    """A threat model in a few words, for tables."""
-    return f"{threat.budget * 100:.3g} % of rows, {perturbation_name(threat)}"
+    """A threat model in a few words, for tables. Of appended rows also what share of all rows they then are."""
+    share = threat.budget / (1 + threat.budget) * 100
+    of_all = f" ({round(share, 1 if share >= 1 else 3):g} % of what is trained on)" if threat.rows == "append" else ""
+    return f"{threat.budget * 100:.3g} % of rows{of_all}, {perturbation_name(threat)}"
 
 
 def perturbation_name(threat: ThreatModel) -> str:

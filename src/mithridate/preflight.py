@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -17,11 +16,9 @@ from mithridate.goal import Misclassify
 from mithridate.learner import Learner
 from mithridate.loading import load
 from mithridate.ops.layers import PENULTIMATE, recording
-from mithridate.sampling import training_part
 from mithridate.seeding import Seed
 from mithridate.source import Split
 from mithridate.threat import ThreatModel
-from mithridate.trial import rows_problems
 
 
 def problems(experiment: Experiment) -> list[str]:
@@ -120,26 +117,21 @@ def _trial_problems(experiment: Experiment, scenarios: Sequence[ThreatModel], da
     found: dict[str, None] = {}
     for scenario in range(len(scenarios)):
         for number in experiment.numbers(scenario):
+            job = Job(kind="craft", scenario=scenario, trial=number)
             try:
-                trial = experiment.trial(Job(kind="craft", scenario=scenario, trial=number))
+                trial = experiment.trial(job)
                 agree = _disagreements(trial.threat, data) if experiment.setups else []
             except MithridateError as error:
                 found[f"setups: {error}"] = None
                 continue
             try:
-                seen = data if agree else _seen(experiment, trial.threat, data)
+                seen = data if agree else experiment.rows(job, data)
             except MithridateError as error:
                 found[f"training_rows: {error}"] = None
                 continue
-            for each in agree or rows_problems(trial.threat, seen, seed=trial.seed):
+            for each in agree or trial.rows_problems(seen):
                 found[f"threat: {each}"] = None
     return list(found)
-
-
-def _seen(experiment: Experiment, threat: ThreatModel, data: Split) -> Split:
-    """The rows that victims of a trial train on, and the test set."""
-    part = training_part(data.train, size=experiment.training_rows, base_ids=threat.base_ids)
-    return replace(data, train=part)
 
 
 def _disagreements(threat: ThreatModel, data: Split) -> list[str]:

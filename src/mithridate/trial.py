@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,15 +14,20 @@ from mithridate.attack import problems as attack_problems
 from mithridate.dataset import Dataset
 from mithridate.defense import Defense, Truth, protect
 from mithridate.detection import detection, recall
-from mithridate.errors import MithridateError
+from mithridate.errors import ConfigError, MithridateError, ThreatModelError
 from mithridate.goal import Aims, Goal
-from mithridate.learner import Learner, Progress, Removal, predictions
+from mithridate.learner import Learner, predictions
 from mithridate.model import Classifier
 from mithridate.poison import Poison
+from mithridate.sampling import parts
 from mithridate.seeding import Seed
 from mithridate.source import Split
 from mithridate.threat import ThreatModel
-from mithridate.watch import Step, Watch, silent
+from mithridate.training import observed_training
+from mithridate.watch import Watch, silent
+
+CONFUSED_CLASSES = 20
+"""Classes up to which a confusion matrix is kept: it has their square of numbers, for each victim."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,9 @@ class Outcome:
     victim: int
     """Number of the victim within its trial, from 0."""
     metrics: Mapping[str, float]
-    """``success`` (fraction of targets hit) and ``clean_accuracy`` (of the test set), both in [0, 1], and ``seconds``.
-    Where rows were removed: ``poison_recall`` and ``clean_drop``, in [0, 1]. And what defenses report (``epsilon``)."""
+    """``success`` (fraction of targets hit), ``clean_accuracy`` (of the test rows that are no targets) and ``error``
+    (of the whole test set), all in [0, 1], and ``seconds``. Where rows were removed: ``poison_recall`` and
+    ``clean_drop``, in [0, 1]. And what defenses report (``epsilon``)."""
     targets: tuple[Mapping[str, Any], ...] = ()
     """For each target: ``true``, ``wanted``, ``predicted`` (None for a tie or NaN), ``probabilities``, ``hit``."""
     curve: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -60,31 +63,79 @@ class Trial:
     victims: int = 1
     """How many victims are trained, each from a seed of its own."""
 
+    def rows(self, data: Split) -> Split:
+        """The data as this trial uses them: validation rows are held out, where its goal asks for some and none are."""
+        goal = self.threat.goal
+        if data.validation is not None or not goal.holds_out:
+            return data
+        count, seed = goal.validation_rows(len(data.train)), self.seed.child("rows")
+        found = parts(data.train, validation=count, base_ids=self.threat.base_ids, seed=seed)
+        return replace(data, train=found.train, validation=found.validation)
+
     def goal(self, data: Split) -> Goal:
         """The goal of this trial, drawn from its seed."""
-        return self.threat.goal.draw(data.train, data.test, self.seed.child("goal"))
+        rows, seed = self.rows(data), self.seed.child("goal")
+        return self.threat.goal.draw(rows.train, rows.test, seed, validation=rows.validation)
+
+    def known_rows(self, data: Split) -> Dataset:
+        """The rows that the attacker crafts on: those that victims train on, or others of its own.
+
+        Raises :class:`ConfigError` where it is to know others and the data hold none.
+        """
+        if self.threat.knows == "training-rows":
+            return self.rows(data).train
+        if data.own is None:
+            raise ConfigError(
+                "knows is 'own-rows', but these data hold no rows of the attacker's own; set training_rows in the "
+                "experiment, or give Split.own"
+            )
+        return data.own
+
+    def craft(
+        self, data: Split, goal: Goal, *, surrogates: Sequence[Learner] | None = None, watch: Watch = silent
+    ) -> Poison:
+        """The poison of this trial, crafted on what its attacker knows, and allowed in what its victims train on.
+
+        ``surrogates`` stand in for those of the trial (the same learners with a memory, say).
+        """
+        known = self.known_rows(data)
+        poison = craft(
+            self.attack,
+            known,
+            threat=self.threat,
+            aims=goal.known,
+            surrogates=self.surrogates if surrogates is None else surrogates,
+            seed=self.seed.child("craft"),
+            watch=watch,
+        )
+        if self.threat.knows != "training-rows":
+            _check_strange(self.threat, self.rows(data).train, poison)
+        return poison
 
     def problems(self, data: Split) -> list[str]:
         """Everything that would stop this trial, found without training anything."""
         found = attack_problems(self.attack, self.threat, surrogates=self.surrogates)
-        return found + rows_problems(self.threat, data, seed=self.seed)
+        return found + self.rows_problems(data)
+
+    def rows_problems(self, data: Split) -> list[str]:
+        """Why goal and poison rows cannot be drawn from this data; empty where they can."""
+        try:
+            known, goal = self.known_rows(data), self.goal(data)
+            self.threat.pick(known, goal.known, self.seed.child("craft").child("pick"))
+        except MithridateError as error:
+            return [str(error)]
+        return _empty_threats(self.threat, known)
 
     def run(self, data: Split, *, watch: Watch = silent) -> list[Outcome]:
         """Craft, train the victims, judge each."""
+        data = self.rows(data)
         goal = self.goal(data)
-        poison = craft(
-            self.attack,
-            data.train,
-            threat=self.threat,
-            aims=goal.known,
-            surrogates=self.surrogates,
-            seed=self.seed.child("craft"),
-            watch=watch,
-        )
+        poison = self.craft(data, goal, watch=watch)
         return list(self.judged(data, poison, goal, watch=watch))
 
     def judged(self, data: Split, poison: Poison, goal: Goal, *, watch: Watch = silent) -> Iterator[Outcome]:
         """Train victims on the poisoned set and judge each on what the attacker never saw."""
+        data = self.rows(data)
         poisoned, truth = poison.apply(data.train), Truth(poison_ids=poison.rows.ids)
         learner = protect(self.victim, [defense.told(truth) for defense in self.defenses])
         for number in range(self.victims):
@@ -96,19 +147,36 @@ class Trial:
             yield Outcome(victim=number, metrics=metrics, targets=targets, curve=found.curve)
 
 
-def judge(model: Classifier, aims: Aims, test: Dataset) -> tuple[dict[str, float], tuple[dict[str, Any], ...]]:
+def _check_strange(threat: ThreatModel, train: Dataset, poison: Poison) -> None:
+    """Refuse poison that was crafted on other rows, where it replaces or outnumbers what the budget allows of these."""
+    if len(poison.rows) > threat.count(train):
+        raise ThreatModelError(
+            f"the poison has {len(poison.rows)} rows, but a budget of {threat.budget:g} pays for {threat.count(train)}"
+        )
+    if bool(torch.isin(poison.rows.ids, train.ids.to(poison.rows.device)).any()):
+        raise ThreatModelError("the poison replaces training rows, but may only append new ones")
+
+
+def judge(
+    model: Classifier, aims: Aims, test: Dataset, *, calls: Tensor | None = None
+) -> tuple[dict[str, float], tuple[dict[str, Any], ...]]:
     """What a trained network calls the attacker's inputs, and how good it is on the test set.
 
-    Returns ``success`` (fraction of inputs called what was wanted) and ``clean_accuracy`` (fraction of test rows
-    called their label, the targets themselves left out), and a description of each input, up to 16.
+    Returns ``success`` (fraction of inputs called what was wanted), ``clean_accuracy`` (fraction of test rows called
+    their label, the targets themselves left out unless any error of theirs counts) and ``error`` (fraction of the whole
+    test set called anything else), and a description of each input, up to 16. ``calls`` are the :func:`calls_of`
+    the network on ``test``, where they are at hand.
     """
-    device = next(model.parameters()).device
-    aims = aims.to(device)
+    aims = aims.to(_device(model, test))
     logits = predictions(model, aims.seen())
     probabilities, predicted = logits.softmax(1).nan_to_num(0.0), called(logits)  # JSON knows no NaN
-    hits = aims.hits(predicted)
-    rest = test if aims.ids is None or aims.trigger is not None else _others(test, aims.ids)
-    metrics = {"success": float(hits.float().mean()), "clean_accuracy": accuracy(model, rest.to(device))}
+    hits, others = aims.hits(predicted), _others(test, aims)
+    right = (calls_of(model, test) if calls is None else calls) == test.labels
+    metrics = {
+        "success": float(hits.float().mean()),
+        "clean_accuracy": int(right[others].sum()) / max(int(others.sum()), 1),
+        "error": 1 - int(right.sum()) / max(len(test), 1),
+    }
     few = range(min(len(aims), 16))  # a backdoor is judged on thousands; the report shows a few
     radii = model.certificate(aims.seen())
     proven = [{} if radii is None else {"radius": int(radii[k])} for k in few]
@@ -117,6 +185,31 @@ def judge(model: Classifier, aims: Aims, test: Dataset) -> tuple[dict[str, float
         for k, more in zip(few, proven, strict=True)
     )
     return metrics, described
+
+
+def calls_of(model: Classifier, data: Dataset) -> Tensor:
+    """What a network calls each row, ``(N,)`` int64 on the device of the data; -1 where it names no class."""
+    parts = torch.split(torch.arange(len(data), device=data.device), 1024)
+    device = _device(model, data)
+    return torch.cat([called(predictions(model, data.take(part)[0].to(device))).to(data.device) for part in parts])
+
+
+def confusion(calls: Tensor, data: Dataset) -> list[list[int]] | None:
+    """How many rows of each class (first index) are called each class (second), those called none left out.
+
+    ``calls`` are the :func:`calls_of` a network on ``data``. None where there are more than 20 classes.
+    """
+    classes = data.space.num_classes
+    if classes > CONFUSED_CLASSES:
+        return None
+    named = calls >= 0
+    pairs = data.labels[named] * classes + calls[named]
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).tolist()
+
+
+def _device(model: Classifier, data: Dataset) -> torch.device:
+    """Where a network is; where the data are, for one without parameters."""
+    return next((each.device for each in model.parameters()), data.device)
 
 
 def called(logits: Tensor) -> Tensor:
@@ -148,76 +241,44 @@ def certified(model: Classifier, data: Dataset) -> dict[str, list[float]] | None
 
 def accuracy(model: Classifier, data: Dataset) -> float:
     """Fraction of rows called their label, in [0, 1]."""
-    parts = torch.split(torch.arange(len(data), device=data.device), 1024)
-    hits = sum(int((called(predictions(model, data.take(part)[0])) == data.labels[part]).sum()) for part in parts)
-    return hits / max(len(data), 1)
+    return int((calls_of(model, data) == data.labels).sum()) / max(len(data), 1)
 
 
 def noise_control(data: Dataset, *, threat: ThreatModel, ids: Tensor, seed: Seed) -> Poison:
     """Random noise on the same rows, with the same radius: what every crafted poison must beat."""
     rows = data.rows(ids)
-    clean = rows.all_inputs()
-    noisy = threat.perturbation.noise(clean, data.space, seed.generator(data.device))
-    loud = Poison(rows=Dataset(inputs=noisy, labels=rows.labels, ids=rows.ids, space=rows.space))
-    return loud.towards(rows) if data.space.levels else loud
+    return noise_like(Poison(rows=rows), rows, threat=threat, seed=seed)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Training:
-    """A finished training."""
+def noise_like(poison: Poison, base: Dataset, *, threat: ThreatModel, seed: Seed) -> Poison:
+    """Random noise in the place of a poison: on the clean rows it began as, under its ids and with its labels.
 
-    model: Classifier
-    """The network, in evaluation mode."""
-    curve: Mapping[str, tuple[float, ...]]
-    """``loss`` and ``accuracy`` after each epoch."""
-    seconds: float
-    """What it costs: work found done is charged as if it had been done here."""
-    reused: float
-    """Seconds of it that were found done."""
-    removals: tuple[Removal, ...]
-    """What defenses took out."""
-    facts: Mapping[str, float]
-    """Numbers that defenses report."""
+    ``base`` are those rows, one for each of the poison's, in their order.
+    """
+    noisy = threat.perturbation.noise(base.all_inputs(), base.space, seed.generator(base.device))
+    rows = replace(poison.rows.to(base.device), inputs=noisy, space=base.space)
+    return replace(poison, rows=rows, trace={}).towards(base)
 
 
-def observed_training(
-    learner: Learner, data: Dataset, *, seed: Seed, watch: Watch = silent, stage: str = "victim"
-) -> Training:
-    """Train to the end, reporting every epoch to ``watch``."""
-    losses: list[float] = []
-    accuracies: list[float] = []
-    started = time.perf_counter()
-    last: Progress | None = None
-    for last in learner.train(data, seed=seed):
-        losses.append(last.loss)
-        accuracies.append(last.accuracy)
-        watch(Step(stage, last.epoch, last.epochs, {"loss": last.loss, "accuracy": last.accuracy}))
-    assert last is not None
-    return Training(
-        model=last.model.eval(),
-        curve={"loss": tuple(losses), "accuracy": tuple(accuracies)},
-        seconds=time.perf_counter() - started + last.reused,
-        reused=last.reused,
-        removals=last.removals,
-        facts=last.facts,
-    )
+def beginnings(poison: Poison, base: Dataset | None, data: Dataset, *, seed: Seed) -> Dataset:
+    """The clean rows that a poison of ``data`` began as, one for each of its rows.
+
+    Those that it names; else ``base``, which its poison set keeps of rows that are no training rows; else random rows.
+    """
+    named = poison.clean(data)
+    if named is not None:
+        return named
+    if base is not None:
+        return base.to(data.device)
+    drawn = torch.randint(len(data), (len(poison.rows),), generator=seed.child("beginnings").generator())
+    return data.at(drawn.to(data.device))
 
 
-def rows_problems(threat: ThreatModel, data: Split, *, seed: Seed) -> list[str]:
-    """Why goal and poison rows cannot be drawn from this data; empty where they can."""
-    try:
-        goal = threat.goal.draw(data.train, data.test, seed.child("goal"))
-        threat.pick(data.train, goal.known, seed.child("craft").child("pick"))
-    except MithridateError as error:
-        return [str(error)]
-    return _empty_threats(threat, data)
-
-
-def _empty_threats(threat: ThreatModel, data: Split) -> list[str]:
+def _empty_threats(threat: ThreatModel, data: Dataset) -> list[str]:
     """Why this threat model lets the attacker do nothing at all; empty where it lets it."""
-    space, found = data.train.space, []
-    if threat.count(data.train) == 0:
-        found.append(f"budget of {threat.budget:g} pays for no row of {len(data.train)}: nothing would be poisoned")
+    space, found = data.space, []
+    if threat.count(data) == 0:
+        found.append(f"budget of {threat.budget:g} pays for no row of {len(data)}: nothing would be poisoned")
     radius = getattr(threat.perturbation, "radius", None)
     step = (space.bounds[1] - space.bounds[0]) / (space.levels - 1) if space.levels else 0.0
     if threat.perturbation.name == "linf" and radius is not None and radius < step * (1 - 1e-6):
@@ -227,68 +288,16 @@ def _empty_threats(threat: ThreatModel, data: Split) -> list[str]:
     return found
 
 
-@contextmanager
-def peak_memory(device: torch.device, found: Callable[[int], None]) -> Iterator[None]:
-    """Report the peak memory in bytes once the block ends: of the GPU, or of the whole process on a CPU."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    yield
-    if device.type == "cuda":
-        found(int(torch.cuda.max_memory_allocated(device)))
-    else:
-        found(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+def _others(test: Dataset, aims: Aims) -> Tensor:
+    """Mask ``(N,)`` of the test rows that are no targets; all of them where nothing would be left.
 
-
-def feature_map(
-    model: Classifier, data: Dataset, *, aims: Aims, poison_ids: Tensor, limit: int = 150
-) -> dict[str, Any] | None:
-    """Where the first target lies among two classes, seen by the network: points in a plane, for the report.
-
-    The first axis leads from the centre of the target's true class to that of the intended class; the second is the
-    direction of largest variance at right angles to it. Features are penultimate and unaugmented. None where one of
-    the classes has no clean row left, or features are not finite.
+    Inputs that carry a trigger are others than the test rows they come from, and where any error counts, the test rows
+    are what there is to be right on.
     """
-    if aims.wanted is None or not len(aims):
-        return None
-    device = next(model.parameters()).device
-    true, wanted = int(aims.labels[0]), int(aims.wanted[0])
-    is_poison = torch.isin(data.ids, poison_ids.to(data.ids.device))
-    groups = {
-        "target class": (data.labels == true) & ~is_poison,
-        "intended class": (data.labels == wanted) & ~is_poison,
-        "poison": is_poison,
-    }
-    if not (bool(groups["target class"].any()) and bool(groups["intended class"].any())):
-        return None
-    picked = {name: mask.nonzero().flatten()[:limit] for name, mask in groups.items()}
-    inputs = [data.take(index)[0] for index in picked.values()] + [aims.seen()[:1].to(data.device)]
-    with torch.no_grad():
-        features = model.features(torch.cat(inputs).to(device)).float().cpu()
-    if not bool(torch.isfinite(features).all()):
-        return None
-    names = [name for name, index in picked.items() for _ in range(len(index))] + ["target"]
-    points = _plane(features, [name == "target class" for name in names], [name == "intended class" for name in names])
-    rounded = [[round(x, 4), round(y, 4)] for x, y in points.tolist()]
-    axes = ["from the target's class to the intended class", "largest variance across"]
-    return {"points": rounded, "groups": names, "axes": axes}
-
-
-def _plane(features: Tensor, start: Sequence[bool], end: Sequence[bool]) -> Tensor:
-    """Features ``(n, D)`` in the plane of the class axis and the widest direction across it, ``(n, 2)``."""
-    first, second = features[torch.tensor(start)].mean(0), features[torch.tensor(end)].mean(0)
-    axis = (second - first) / (second - first).norm().clamp_min(1e-12)
-    centred = features - (first + second) / 2
-    along = centred @ axis
-    across = centred - along[:, None] * axis
-    widest = torch.linalg.svd(across - across.mean(0), full_matrices=False).Vh[0]
-    widest = widest * (1 if float(widest[widest.abs().argmax()]) > 0 else -1)
-    return torch.stack([along, across @ widest], dim=1)
-
-
-def _others(test: Dataset, ids: Tensor) -> Dataset:
-    """The test set without the targets; all of it where nothing would be left."""
-    rest = test.without(ids)
-    return rest if len(rest) else test
+    if aims.ids is None or aims.trigger is not None or aims.wanted is None:
+        return torch.ones_like(test.labels, dtype=torch.bool)
+    others = ~torch.isin(test.ids, aims.ids.to(test.device))
+    return others if bool(others.any()) else ~others
 
 
 def _described(aims: Aims, k: int, probabilities: Tensor, predicted: Tensor, hit: Tensor) -> dict[str, Any]:

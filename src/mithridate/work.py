@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from mithridate import poisonset, registry
-from mithridate.attack import craft
 from mithridate.dataset import Dataset
 from mithridate.defense import Truth, protect
 from mithridate.detection import detection, keep_pictures
 from mithridate.errors import DataError
-from mithridate.experiment import BARE, Experiment, Job
+from mithridate.experiment import BARE, Experiment, Job, result_keys
 from mithridate.feature_attack import trained_networks
+from mithridate.feature_map import feature_map
 from mithridate.goal import Aims, Goal
 from mithridate.learner import Learner, predictions
 from mithridate.learners.cached import Cached
@@ -26,21 +26,11 @@ from mithridate.loading import load
 from mithridate.naming import label, perturbation_name, weights_label
 from mithridate.poison import Poison
 from mithridate.polytope_view import polytope_view
-from mithridate.sampling import training_part
 from mithridate.seeding import Seed
 from mithridate.settings import plain
 from mithridate.source import Split
-from mithridate.trial import (
-    Training,
-    Trial,
-    accuracy,
-    certified,
-    feature_map,
-    judge,
-    noise_control,
-    observed_training,
-    peak_memory,
-)
+from mithridate.training import Training, observed_training, peak_memory
+from mithridate.trial import Trial, accuracy, beginnings, calls_of, certified, confusion, judge, noise_like
 from mithridate.watch import Watch, silent
 
 MEMORY = "memory"
@@ -69,15 +59,8 @@ def perform(
 
 
 def data_of(experiment: Experiment, job: Job) -> Split:
-    """The data a job sees: of the training rows, those that victims of its trial train on."""
-    data = load(experiment.data)
-    base_ids = experiment.trial(job).threat.base_ids if job.kind in ("craft", "attack", "noise") else ()
-    return replace(data, train=training_part(data.train, size=experiment.training_rows, base_ids=base_ids))
-
-
-def _rows_of(experiment: Experiment, job: Job, train: Dataset) -> Dataset:
-    """The training rows of a job, where those of another job, ``train``, are at hand on its device."""
-    return data_of(experiment, job).train.to(train.device) if experiment.training_rows else train
+    """The data a job sees: of the source's rows, those of its trial."""
+    return experiment.rows(job, load(experiment.data))
 
 
 def _pretraining(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
@@ -99,8 +82,8 @@ def _pretraining(experiment: Experiment, job: Job, data: Split, folder: Path, wa
 
 def _surrogate(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
     """Train a shared surrogate, so that crafting finds it in the cache."""
-    learner = cached_crew(experiment, folder, job.defense)[job.run]
-    found = observed_training(learner, data.train, seed=Seed(0), watch=watch, stage="surrogate")
+    learner, known = cached_crew(experiment, folder, job.defense)[job.run], experiment.trial(job).known_rows(data)
+    found = observed_training(learner, known, seed=Seed(0), watch=watch, stage="surrogate")
     row = {"surrogate": job.run, "learner": label(experiment.crew()[job.run]), "curve": found.curve}
     row["seconds"] = found.seconds
     return [Result(key=job.key, kind="surrogate", row=row)]
@@ -111,15 +94,7 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
     trial, started = experiment.trial(job), time.perf_counter()
     goal = _goal(experiment, trial, _worth_attacking(experiment, data, folder))
     crew = cached_crew(experiment, folder, experiment.faced(job.defense))
-    poison = craft(
-        trial.attack,
-        data.train,
-        threat=trial.threat,
-        aims=goal.known,
-        surrogates=crew,
-        seed=trial.seed.child("craft"),
-        watch=watch,
-    )
+    poison = trial.craft(data, goal, surrogates=crew, watch=watch)
     seconds = time.perf_counter() - started
     return [keep(experiment, job, poison, goal=goal, crew=crew, data=data, folder=folder, seconds=seconds)]
 
@@ -137,12 +112,13 @@ def keep(
 ) -> Result:
     """Write a released poison as the poison set of a craft job; its row for the store."""
     trial = experiment.trial(job)
+    known = trial.known_rows(data)
     details = {"threat": plain(trial.threat), "attack": plain(trial.attack), "seed": trial.seed.value}
     details |= {"surrogates": plain(trial.surrogates), "data": plain(experiment.data), "trial": job.trial}
     poisonset.write(
         folder / "poisons" / job.key,
         poison=poison,
-        base=data.train.rows(poison.rows.ids) if trial.threat.rows == "replace" else None,
+        base=poison.clean(known),
         aims=goal.judged,
         details=details,
         data_digest=data.train.digest(),
@@ -150,11 +126,12 @@ def keep(
     row = {
         **_place(experiment, job, data.train),
         "rows": len(poison.rows),
+        "total_share": len(poison.rows) / max(len(poison.apply(data.train)), 1),
         "seconds": seconds,
         "trace": {name: list(curve) for name, curve in poison.trace.items()},
         "folder": f"poisons/{job.key}",
         "defense": experiment.defense_names()[job.defense] if experiment.adaptive else None,
-        "boxes": [experiment.box(job.attack, victim) for victim in range(len(experiment.victims))],
+        "boxes": [experiment.box(job.attack, k, scenario=job.scenario) for k in range(len(experiment.victims))],
         "polytope": _polytopes(trial, crew, data, poison, goal.known),
     }
     return Result(key=job.key, kind="craft", row=row)
@@ -183,7 +160,8 @@ def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: 
     aims = found.aims
     if job.kind == "noise":
         noise_seed = trial.seed.child("noise", job.run)
-        poison = noise_control(data.train, threat=trial.threat, ids=poison.rows.ids, seed=noise_seed)
+        base = beginnings(poison, found.base, data.train, seed=noise_seed)
+        poison = noise_like(poison, base, threat=trial.threat, seed=noise_seed)
     poisoned = poison.apply(data.train)
     seed = trial.seed.child("victim", job.run)
     training = observed_training(_defended(experiment, job, folder, poison.rows.ids), poisoned, seed=seed, watch=watch)
@@ -198,30 +176,50 @@ def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: 
 
 
 def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
-    """Train one victim on clean data and judge it on the targets of every trial."""
+    """Train one victim on clean data and judge it on the targets of every trial that trains on the same rows.
+
+    Where each trial has rows of its own, it begins as the poisoned victim of the same number does.
+    """
     nobody = torch.zeros(0, dtype=torch.int64)
-    learner = Cached(learner=_defended(experiment, job, folder, nobody), folder=folder / "networks")
+    own = experiment.resample
+    learner = _defended(experiment, job, folder, nobody)
+    if not own:
+        learner = Cached(learner=learner, folder=folder / "networks")
     seed = Seed(experiment.seed).child("clean victim", job.run)
+    if own:
+        seed = experiment.trial(job).seed.child("victim", job.run)
     training = observed_training(learner, data.train, seed=seed, watch=watch, stage="clean victim")
-    removed = _removed(training, job, data.train, nobody, folder)
+    removed, row = _removed(training, job, data.train, nobody, folder), _victim_row(experiment, job)
     results, pool = [], _worth_attacking(experiment, data, folder)
-    for number in experiment.numbers():
+    for number, key in zip([job.trial] if own else experiment.numbers(), result_keys(experiment, job), strict=True):
         trial = experiment.trial(replace(job, trial=number))
         goal = _goal(experiment, trial, pool)
-        rows = _rows_of(experiment, replace(job, kind="craft", trial=number), data.train)
-        picked = trial.threat.pick(rows, goal.known, trial.seed.child("craft").child("pick"))
-        row = {
-            **_victim_row(experiment, job),
+        judged = {
+            **row,
             **_judged(training, goal.judged, data, job),
             **removed,
             "attack": None,
             "scenario": None,
             "trial": number,
             "training_rows": len(data.train),
-            "map": feature_map(training.model, rows, aims=goal.judged, poison_ids=picked) if job.run == 0 else None,
+            "map": _clean_map(experiment, job, number, training, goal, data),
         }
-        results.append(Result(key=f"{job.key}-{number}", kind="victim", row=row))
+        results.append(Result(key=key, kind="victim", row=judged))
     return results
+
+
+def _clean_map(
+    experiment: Experiment, job: Job, number: int, training: Training, goal: Goal, data: Split
+) -> dict[str, Any] | None:
+    """Where a trial's target and the rows to be poisoned lie for a clean victim; of the first victims only."""
+    if job.run or goal.judged.wanted is None:
+        return None
+    here = replace(job, kind="craft", trial=number)
+    trial = experiment.trial(here)
+    if experiment.setups and experiment.training_rows:  # of which the base rows of this trial are a part
+        data = _moved(data_of(experiment, here), data.train.device)
+    picked = trial.threat.pick(trial.known_rows(data), goal.known, trial.seed.child("craft").child("pick"))
+    return feature_map(training.model, data.train, aims=goal.judged, poison_ids=picked)
 
 
 _WORK = {
@@ -249,9 +247,11 @@ def _defended(experiment: Experiment, job: Job, folder: Path, poison_ids: Tensor
 
 def _judged(training: Training, aims: Aims, data: Split, job: Job) -> dict[str, Any]:
     """What a trained victim did, for its row."""
-    metrics, targets = judge(training.model, aims, data.test)
+    calls = calls_of(training.model, data.test)
+    metrics, targets = judge(training.model, aims, data.test, calls=calls)
     return {
         **metrics,
+        "confusion": confusion(calls, data.test),
         "targets": list(targets),
         "judged": len(aims),
         "curve": {name: list(values) for name, values in training.curve.items()},
@@ -288,9 +288,11 @@ def _worth_attacking(experiment: Experiment, data: Split, folder: Path) -> Split
     """The data that goals are drawn from: with ``targets: correct``, test rows that every surrogate gets right."""
     if experiment.targets == "any":
         return data
+    known = data.train if experiment.threat.knows == "training-rows" else data.own
+    assert known is not None, "an experiment whose attacker has rows of its own cuts them"
     right = torch.ones(len(data.test), dtype=torch.bool, device=data.test.device)
     for learner in cached_crew(experiment, folder):
-        model = learner.fit(data.train, seed=Seed(0)).model
+        model = learner.fit(known, seed=Seed(0)).model
         right &= predictions(model, data.test.all_inputs()).argmax(1) == data.test.labels
     return replace(data, test=data.test.at(right))
 
@@ -298,13 +300,14 @@ def _worth_attacking(experiment: Experiment, data: Split, folder: Path) -> Split
 def _moved(data: Split, device: torch.device) -> Split:
     if device.type == "cpu":
         return data
-    return Split(train=data.train.to(device), test=data.test.to(device))
+    validation, own = (None if part is None else part.to(device) for part in (data.validation, data.own))
+    return Split(train=data.train.to(device), test=data.test.to(device), validation=validation, own=own)
 
 
 def cached_crew(experiment: Experiment, folder: Path, stack: int = BARE) -> list[Learner]:
     """The surrogate learners inside a stack of defenses, each trained once for all trials, or once for each."""
     base = Seed(experiment.seed)
-    passing = bool(experiment.training_rows and experiment.setups)  # each trial has other rows, so other networks
+    passing = experiment.resample or bool(experiment.training_rows and experiment.setups)  # trials have other rows
     return [
         Cached(
             learner=learner,
@@ -338,6 +341,6 @@ def _victim_row(experiment: Experiment, job: Job) -> dict[str, Any]:
         "control_of": [names[each] for each in stack.control_of] or None,
         "oracle": any(defense.oracle for defense in stack.defenses),
         "victim": experiment.victim_names()[job.victim],
-        "box": experiment.box(job.attack, job.victim) if job.kind != "clean" else None,
+        "box": experiment.box(job.attack, job.victim, scenario=job.scenario) if job.kind != "clean" else None,
         "run": job.run,
     }
