@@ -55,7 +55,7 @@ class Adult(Source):
             for part, rows in _ROWS.items()
         ]
         table = pa.concat_tables(parts)
-        inputs, columns = encoded([_feature(table, name) for name in _ORDER], immutable=self.immutable)
+        inputs, columns = encoded([_feature(table, name) for name in _ORDER], place="Adult", immutable=self.immutable)
         labels = np.array(table.column("label"), dtype=np.int64)
         ids = np.concatenate([np.arange(rows) for rows in _ROWS.values()])
         rows = table_rows("Adult", inputs, labels, ids, ("<=50K", ">50K"))

@@ -49,7 +49,7 @@ class BreastCancer(Source):
             Feature(name=str(name), kind="real", values=values)
             for name, values in zip(found.feature_names, found.data.T, strict=True)
         ]
-        inputs, columns = encoded(features)
+        inputs, columns = encoded(features, place="scikit-learn's breast cancer")
         labels = found.target.astype(np.int64)
         names = tuple(map(str, found.target_names))
         rows = table_rows("scikit-learn's breast cancer", inputs, labels, np.arange(len(labels)), names)

@@ -49,8 +49,8 @@ def read_csv(path: Path, *, separator: str, decimal: str) -> Grid:
     with the line at fault where the text is empty, is no UTF-8, or has rows of another length than its header.
     """
     text = _text(path)
-    body = text.lstrip("\r\n")
-    blank = len(text[: len(text) - len(body)].splitlines())
+    body = text.lstrip("\r\n") + "\n"
+    blank = len(text[: len(text) - len(body) + 1].splitlines())
     sign = _guessed(body, path) if separator == "auto" else SEPARATORS.get(separator, separator)
     names = _header(body, sign, path, separator)
     counting = f"the header is row {blank + 1}"
@@ -117,12 +117,16 @@ def _header(text: str, sign: str, path: Path, separator: str) -> tuple[str, ...]
     except csv.Error as error:
         raise DataError(f"{path}: the header cannot be read: {error}") from None
     if len(names) < 2:
-        how = f"set separator ({', '.join(SEPARATORS)})" if separator == "auto" else f"the separator is {sign!r}"
-        raise DataError(
-            f"{path} has one column only, '{names[0][:80]}'; a target and a feature are needed: if there are more "
-            f"columns, {how}"
+        how = (
+            f"set separator ({', '.join(SEPARATORS)})"
+            if separator == "auto"
+            else f"set another separator than {sign!r}"
         )
-    if all(_is_number(name) for name in names):
+        raise DataError(
+            f"{path} has one column only, '{names[0][:80]}'; a target and a feature are needed; if the file has "
+            f"more, {how}"
+        )
+    if all(is_number(name) for name in names):
         raise DataError(
             f"{path} has no header: its first row holds only numbers ({', '.join(names[:5])[:80]}); put the names of "
             "the columns there"
@@ -130,7 +134,8 @@ def _header(text: str, sign: str, path: Path, separator: str) -> tuple[str, ...]
     return names
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a name is one that people give to values rather than to columns."""
     try:
         float(text)
     except ValueError:
@@ -164,6 +169,9 @@ def _parsed(path: Path, text: str, sign: str, width: int, blank: int, counting: 
     if ragged is not None or table.num_columns != width:
         number, found, line = ragged or (1, table.num_columns, text)
         raise DataError(f"{path}: row {number + blank} ({counting}) has {_ragged(found, line, width)}")
+    if text.count('"') % 2 and any("\n" in column[-1].as_py() for column in table.columns):
+        last = len(table) + len(invalid) + blank
+        raise DataError(f"{path}: row {last} ({counting}) opens a quotation mark that is never closed")
     numbers = np.delete(np.arange(1, len(table) + len(invalid) + 1), [number - 1 for number, _, _ in invalid])
     return table, numbers + blank
 

@@ -30,29 +30,36 @@ class Feature:
 
 
 def encoded(
-    features: Sequence[Feature], *, immutable: Sequence[str] = ()
+    features: Sequence[Feature], *, place: str, immutable: Sequence[str] = ()
 ) -> tuple[NDArray[np.float32], tuple[Column, ...]]:
     """Rows ``(N, D)`` float32 in raw units, and their columns: the range of each is that of all ``N`` rows.
 
     A category becomes a one-hot group, any other feature one column. Those named in ``immutable`` are not for an
-    attacker to change. Raises :class:`DataError` for names that no feature has, and where no column varies.
+    attacker to change. Raises :class:`DataError`, beginning with ``place``, for names that no feature has, and where no
+    column varies.
     """
-    check_names(immutable, [each.name for each in features], setting="immutable")
+    check_names(immutable, [each.name for each in features], setting="immutable", place=place)
     blocks, columns = [], []
     for feature in features:
         block = _block(feature)
         blocks.append(block)
         columns += _columns(feature, block, mutable=feature.name not in immutable)
     if all(column.low == column.high for column in columns):
-        raise DataError("every feature holds the same value in all rows; there is nothing to learn from")
+        raise DataError(f"{place}: every feature holds the same value in all rows; there is nothing to learn from")
     return np.concatenate(blocks, axis=1) + np.float32(0), tuple(columns)  # + 0: never -0.0, as rows are stored
 
 
-def check_names(names: Sequence[str], known: Sequence[str], *, setting: str) -> None:
+def check_names(names: Sequence[str], known: Sequence[str], *, setting: str, place: str) -> None:
     """Raise :class:`DataError` for the first name that no column has."""
     strange = next((name for name in names if name not in known), None)
     if strange is not None:
-        raise DataError(f"{setting}: there is no column '{strange}'; {nearest(strange, known)}")
+        raise DataError(f"{place}: {setting}: there is no column '{strange}'; {near(strange, known)}")
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """The nearest of the columns, then all of them that a sentence has room for."""
+    text = nearest(name, known)
+    return text if len(text) <= 400 else f"{text[:400].rpartition(',')[0]}, ... ({len(known)} columns)"
 
 
 def table_rows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NoReturn, get_args
 
 import numpy as np
@@ -25,11 +25,12 @@ _WHOLE = 2**24
 """Up to here, float32 holds every whole number; beyond it a whole-number column is taken for a real one."""
 _LARGEST = float(np.finfo(np.float32).max)
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}([-/.])\d{1,2}\2(\d{4}|\d{2})( .*)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 _SHOWN = 10
 """So many problems are told of at once."""
 
 
-def features(records: Records, names: Sequence[str], kinds: dict[str, str], *, most: int) -> tuple[Feature, ...]:
+def features(records: Records, names: Sequence[str], kinds: Mapping[str, str], *, most: int) -> tuple[Feature, ...]:
     """The columns ``names`` (none has a missing value) by what they are; ``kinds`` says it of some of them.
 
     ``most`` is how many categories a column may have. Raises :class:`DataError` with every column that cannot be used.
@@ -75,7 +76,7 @@ def classes(records: Records, target: str) -> tuple[Integers, tuple[str, ...]]:
     cells = records.cells(target)
     place = f"{records.place}: the target '{target}'"
     if len(cells.texts) < 2:
-        raise DataError(f"{place} is '{cells.texts[0]}' in all {len(cells.codes)} rows; two classes are needed")
+        raise DataError(f"{place} is '{cells.texts[0][:40]}' in all {len(cells.codes)} rows; two classes are needed")
     numeric = bool(np.isfinite(cells.numbers).all())
     fractions = numeric and bool((cells.numbers != np.round(cells.numbers)).any())
     if fractions and len(cells.texts) > _MOST_FRACTIONS:
@@ -90,7 +91,7 @@ def classes(records: Records, target: str) -> tuple[Integers, tuple[str, ...]]:
         )
     if numeric:
         values, order = np.unique(cells.numbers, return_inverse=True)
-        names = tuple(f"{value:g}" if fractions else str(int(value)) for value in values)
+        names = tuple(repr(float(value)) if fractions else str(int(value)) for value in values)
     else:
         sorted_texts, order = np.unique(np.array(cells.texts), return_inverse=True)
         names = tuple(map(str, sorted_texts))
@@ -105,16 +106,17 @@ def _told(records: Records, name: str, cells: Cells) -> str:
         return _told_of_numbers(records, name, cells)
     if _truths(cells) is not None:
         return "binary"
+    commas = np.array([bool(_DECIMAL_COMMA.fullmatch(text)) for text in cells.texts])
+    if commas.any() and (numeric | commas).all():
+        first = int(np.flatnonzero(commas)[0])
+        _refuse(records, name, cells, first, "has a decimal comma; set decimal to ',', or its kind to category")
     share = numeric[cells.codes].mean()
     if share >= 0.5:
         strange = int(np.flatnonzero(~numeric)[0])
-        comma = (
-            " (for decimal commas, set decimal to ',')" if re.fullmatch(r"[+-]?\d*,\d+", cells.texts[strange]) else ""
-        )
-        advice = f"but {share:.0%} of the column are numbers; mend it, or set its kind to category{comma}"
-        _refuse(records, name, cells, strange, advice)
+        what = f"is no number, unlike {share:.0%} of the column; mend it, leave it empty, or set its kind to category"
+        _refuse(records, name, cells, strange, what)
     if all(_DATE.fullmatch(text) for text in cells.texts):
-        _refuse(records, name, cells, 0, "is a date, as all of the column are; add it to ignore, or make numbers of it")
+        _refuse(records, name, cells, 0, "is a date, like all of the column; add it to ignore, or make numbers of it")
     return "category"
 
 

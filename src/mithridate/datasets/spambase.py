@@ -52,7 +52,7 @@ class Spambase(Source):
     def load(self) -> Split:
         """``(N, 57)`` float32, or ``(N, 54)`` of 0 and 1. Raises :class:`DataError` for a file that is another."""
         table = _table()
-        inputs, columns = encoded([_feature(table, name, self.form) for name in _names(self.form)])
+        inputs, columns = encoded([_feature(table, name, self.form) for name in _names(self.form)], place="Spambase")
         labels = np.array(table.column("label"), dtype=np.int64)
         rows = table_rows("Spambase", inputs, labels, np.arange(len(labels)), ("ham", "spam"))
         train, test = drawn(rows, self.held_out, Seed(self.seed).child("spambase", "held out"))

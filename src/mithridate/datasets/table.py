@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from mithridate.datasets.csvfile import check_separator
+from mithridate.datasets.csvfile import check_separator, is_number
 from mithridate.datasets.features import check_names, drawn, encoded, table_rows, table_split
 from mithridate.datasets.inference import KINDS, Kind, classes, features
 from mithridate.datasets.rows import Classes, Integers, check_cut, check_held_out, chosen
@@ -98,9 +98,8 @@ class Table(Source):
         records = _complete(records, [self.target, *names], drop=self.missing == "drop")
         labels, found = classes(records, self.target)
         self._check_enough(records, labels, found)
-        inputs, columns = encoded(
-            features(records, names, dict(self.kinds), most=self.categories), immutable=self.immutable
-        )
+        read = features(records, names, self.kinds, most=self.categories)
+        inputs, columns = encoded(read, place=records.place, immutable=self.immutable)
         rows = table_rows(records.place, inputs, labels, records.ids, found)
         if self.test is None:
             train, test = drawn(rows, self.held_out, Seed(self.seed).child("table", "held out"))
@@ -125,11 +124,16 @@ class Table(Source):
 
     def _features(self, records: Records) -> list[str]:
         """The columns that are features. Raises :class:`DataError` for settings that name what is not there."""
-        for setting, names in (("target", (self.target,)), ("ignore", self.ignore), ("kinds", tuple(self.kinds))):
-            try:
-                check_names(names, list(records.columns), setting=setting)
-            except DataError as error:
-                raise DataError(f"{records.place}: {error}") from None
+        known = list(records.columns)
+        number = next((name for name in known if is_number(name)), None)
+        if self.target not in known and number is not None:
+            raise DataError(
+                f"{records.place}: target: there is no column '{self.target}', but one called '{number}'; put the "
+                "names of the columns in the first row"
+            )
+        check_names((self.target,), known, setting="target", place=records.place)
+        for setting, names in (("ignore", self.ignore), ("kinds", tuple(self.kinds)), ("immutable", self.immutable)):
+            check_names(names, known, setting=setting, place=records.place)
         found = [name for name in records.columns if name != self.target and name not in self._ignored()]
         if not found:
             raise DataError(f"{records.place} has no column left to learn from besides '{self.target}'")
@@ -147,7 +151,7 @@ class Table(Source):
             found = int((training == label).sum())
             if found < FEWEST_OF_CLASS:
                 raise DataError(
-                    f"{records.places[0]}: the class '{names[label]}' of '{self.target}' has {found} row"
+                    f"{records.places[0]}: the class '{names[label][:40]}' of '{self.target}' has {found} row"
                     f"{'s' if found != 1 else ''}; at least {FEWEST_OF_CLASS} are needed of each class (leave a class "
                     "out with classes)"
                 )
@@ -162,13 +166,13 @@ def _complete(records: Records, names: Sequence[str], *, drop: bool) -> Records:
     lacking = np.any(list(gaps.values()), axis=0)
     if not lacking.any():
         return records
-    counted = {name: f"'{name}' ({int(gap.sum())} rows)" for name, gap in gaps.items() if gap.any()}
+    counted = {name: f"'{name}' ({int(gap.sum())} of {len(gap)} rows)" for name, gap in gaps.items() if gap.any()}
     which = ", ".join(list(counted.values())[:8]) + (f" and {len(counted) - 8} more" if len(counted) > 8 else "")
     if lacking.all():
         raise DataError(f"{records.place}: no row has a value in every column; values are missing in {which}")
     if not drop:
         raise DataError(
-            f"{records.place}: values are missing in {which}; the first in {records.where(int(lacking.argmax()))}; "
+            f"values are missing in {which}; the first in {records.where(int(lacking.argmax()))}; "
             f"fill them, ignore these columns, or set missing to drop, which leaves {int((~lacking).sum())} of "
             f"{len(lacking)} rows"
         )

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mithridate.datasets.csvfile import Grid, read_csv
+from mithridate.datasets.features import near
 from mithridate.datasets.images import MAX_BYTES
 from mithridate.datasets.rows import Integers
-from mithridate.errors import AbsentError, DataError, nearest
+from mithridate.errors import AbsentError, DataError
 
 TEXT_FILES = (".csv", ".tsv", ".txt")
 PARQUET_FILES = (".parquet", ".pq")
@@ -114,7 +115,7 @@ def joined(train: Records, test: Records) -> Records:
     lacking = next((name for name in train.columns if name not in test.columns), None)
     if lacking is not None:
         raise DataError(
-            f"{test.place} has no column '{lacking}', which {train.place} has; {nearest(lacking, test.columns)}"
+            f"{test.place} has no column '{lacking}', which {train.place} has; {near(lacking, list(test.columns))}"
         )
     return Records(
         place=f"{train.place} and {test.place}",
