@@ -29,6 +29,8 @@ class Attack(ABC):
     """Whether it replaces rows, appends them, or both."""
     needs_surrogate: ClassVar[bool] = True
     """Whether it trains networks of its own."""
+    needs_dirty_labels: ClassVar[bool] = False
+    """Whether all it does is change labels, so that it can do nothing where they must stay."""
     heeds_wanted: ClassVar[bool] = True
     """Whether the class wanted decides how rows are changed; else it only decides which rows are."""
     in_feature_space: ClassVar[bool] = False
@@ -112,6 +114,8 @@ def problems(attack: Attack, threat: ThreatModel, *, surrogates: Sequence[Learne
         found.append(f"{attack.name} cannot pursue the goal '{threat.goal.name}' (it can: {able})")
     if threat.rows not in attack.rows:
         found.append(f"{attack.name} cannot {threat.rows} rows (it can: {', '.join(attack.rows)})")
+    if attack.needs_dirty_labels and threat.labels != "dirty":
+        found.append(f"{attack.name} changes labels, but the threat model says clean labels; set threat.labels: dirty")
     if attack.needs_surrogate and not surrogates:
         found.append(f"{attack.name} needs at least one surrogate learner")
     try:

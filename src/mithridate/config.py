@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mithridate.errors import ConfigError, MithridateError, ProblemsError, nearest
 from mithridate.learner import Learner
-from mithridate.learners.recipes import RECIPES, recipe
+from mithridate.learners.recipes import CLASSICAL, RECIPES, recipe
 from mithridate.registry import KINDS, kind, places
 from mithridate.settings import plain
 from mithridate.yamltext import loaded
@@ -153,12 +153,14 @@ def _with_preset(cls: type, settings: dict[str, Any], where: str, problems: list
 
 
 def _with_recipe(settings: dict[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
-    """Learner settings with those of their recipe under them; ``sgd`` unless another name is given."""
+    """Learner settings with those of their recipe under them; ``sgd`` where neither names another learner."""
     name = settings.pop("recipe", None)
     if name is None:
         return {"name": "sgd", **settings}
+    if isinstance(name, str) and name in CLASSICAL:
+        return {"name": "gradient-descent", **CLASSICAL[name], **settings}
     if not isinstance(name, str) or name not in RECIPES:
-        problems.append(f"{where}.recipe: there is no recipe '{name}': {nearest(str(name), RECIPES)}")
+        problems.append(f"{where}.recipe: there is no recipe '{name}': {nearest(str(name), [*RECIPES, *CLASSICAL])}")
         return {"name": "sgd", **settings}
     model = _parsed(_architecture(), settings.get("model"), f"{where}.model", [])
     rate = {} if model is _BROKEN else {"lr": recipe(name, model=model).lr}

@@ -16,7 +16,7 @@ from mithridate.defense import Defense
 from mithridate.errors import ConfigError, nearest
 from mithridate.goal import GoalSpec
 from mithridate.learner import Learner
-from mithridate.learners.recipes import RECIPES
+from mithridate.learners.recipes import CLASSICAL, RECIPES
 from mithridate.learners.start import Start
 from mithridate.learners.weights import Weights
 from mithridate.model import Architecture
@@ -32,6 +32,9 @@ KINDS: Mapping[type, Mapping[str, str]] = MappingProxyType(
             "convex-polytope": "mithridate.attacks.convex_polytope:ConvexPolytope",
             "bullseye-polytope": "mithridate.attacks.bullseye_polytope:BullseyePolytope",
             "feature-collision": "mithridate.attacks.feature_collision:FeatureCollision",
+            "back-gradient": "mithridate.attacks.back_gradient:BackGradient",
+            "random-flips": "mithridate.attacks.random_flips:RandomFlips",
+            "loss-flips": "mithridate.attacks.loss_flips:LossFlips",
             "given": "mithridate.attacks.given:Given",
         },
         Defense: {
@@ -50,7 +53,10 @@ KINDS: Mapping[type, Mapping[str, str]] = MappingProxyType(
             "top-loss-drop": "mithridate.defenses.top_loss_drop:TopLossDrop",
             "oracle-filter": "mithridate.defenses.oracle_filter:OracleFilter",
         },
-        Learner: {"sgd": "mithridate.learners.sgd:SGD"},
+        Learner: {
+            "sgd": "mithridate.learners.sgd:SGD",
+            "gradient-descent": "mithridate.learners.gradient_descent:GradientDescent",
+        },
         Architecture: {
             "convnet": "mithridate.models.convnet:ConvNet",
             "smallconvnet": "mithridate.models.smallconvnet:SmallConvNet",
@@ -180,7 +186,7 @@ def find(name: str) -> tuple[str, type]:
         if name in places(noun):
             return plural, kind(noun, name)
     everything = [each for noun in PLURALS.values() for each in places(noun)]
-    raise ConfigError(f"nothing is called '{name}': {nearest(name, [*everything, *RECIPES])}")
+    raise ConfigError(f"nothing is called '{name}': {nearest(name, [*everything, *RECIPES, *CLASSICAL])}")
 
 
 def summary(cls: type) -> str:

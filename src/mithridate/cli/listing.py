@@ -29,7 +29,7 @@ def list_names(
 def _kinds(what: str) -> list[dict[str, str]]:
     from mithridate import registry
     from mithridate.errors import ConfigError, nearest
-    from mithridate.learners.recipes import RECIPES
+    from mithridate.learners.recipes import CLASSICAL, RECIPES
 
     if what not in registry.PLURALS:
         raise ConfigError(f"there is no list of '{what}': {nearest(what, _KINDS)}")
@@ -37,6 +37,8 @@ def _kinds(what: str) -> list[dict[str, str]]:
     found = [{"name": name, "about": registry.summary(registry.kind(noun, name))} for name in registry.places(noun)]
     if what == "learners":
         found += [{"name": name, "about": "A recipe for sgd; see  mithridate show " + name} for name in RECIPES]
+        about = "A recipe for gradient-descent; see  mithridate show "
+        found += [{"name": name, "about": about + name} for name in CLASSICAL]
     return found
 
 

@@ -10,10 +10,10 @@ import typer
 
 def _complete() -> list[str]:
     from mithridate import config, registry
-    from mithridate.learners.recipes import RECIPES
+    from mithridate.learners.recipes import CLASSICAL, RECIPES
 
     kinds = [name for noun in registry.PLURALS.values() for name in registry.places(noun)]
-    return [*kinds, *RECIPES, *config.presets()]
+    return [*kinds, *RECIPES, *CLASSICAL, *config.presets()]
 
 
 def show(
@@ -22,26 +22,27 @@ def show(
 ) -> None:
     """Show what something is: its description, its settings with units and the paper's values, and its source."""
     from mithridate import config
-    from mithridate.learners.recipes import RECIPES
+    from mithridate.learners.recipes import CLASSICAL, RECIPES
 
     if name in config.presets():
         typer.echo(json.dumps(config.presets()[name], indent=2) if as_json else config.load_preset(name).rstrip())
         return
-    if name in RECIPES:
+    if name in RECIPES or name in CLASSICAL:
         _show_recipe(name, as_json=as_json)
         return
     _show_kind(name, as_json=as_json)
 
 
 def _show_recipe(name: str, *, as_json: bool) -> None:
-    from mithridate.learners.recipes import RECIPES
+    from mithridate.learners.recipes import CLASSICAL, RECIPES
     from mithridate.settings import plain
 
-    settings = plain(dict(RECIPES[name]))
+    learner = "gradient-descent" if name in CLASSICAL else "sgd"
+    settings = plain(dict(CLASSICAL[name] if name in CLASSICAL else RECIPES[name]))
     if as_json:
         typer.echo(json.dumps({"name": name, "kind": "recipe", "settings": settings}, indent=2))
         return
-    typer.echo(f"{name}: a recipe for the learner 'sgd'. Write  recipe: {name}  in place of these settings:\n")
+    typer.echo(f"{name}: a recipe for the learner '{learner}'. Write  recipe: {name}  in place of these settings:\n")
     for key, value in settings.items():
         typer.echo(f"  {key}: {json.dumps(value)}")
 

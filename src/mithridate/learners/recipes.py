@@ -1,13 +1,14 @@
-"""Published ways of training, as settings of ``SGD`` under a name."""
+"""Published ways of training, as settings of ``SGD`` or ``GradientDescent`` under a name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 
 from mithridate.errors import ConfigError, nearest
 from mithridate.learners.augment import Augmentation
+from mithridate.learners.gradient_descent import GradientDescent
 from mithridate.learners.schedule import paper_drops
 from mithridate.learners.sgd import SGD
 from mithridate.model import Architecture
@@ -106,14 +107,45 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def recipe(name: str, *, model: Architecture, **changes: Any) -> SGD:
-    """The learner of a published recipe for ``model``, with settings changed by name.
+CLASSICAL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        # Back-gradient optimization, victims of the released code: spec section 1.7
+        "adaline": {"loss": "squared", "steps": 2000, "lr": 0.01, "standardise": False},
+        "logistic-regression": {"loss": "logistic", "steps": 1500, "lr": 0.5, "standardise": False},
+        "mlp-10": {"loss": "logistic", "hidden": 10, "steps": 400, "lr": 0.1, "standardise": False},
+        # ... and the trainings that its attacks differentiate
+        "adaline-attacker": {"loss": "squared", "steps": 60, "lr": 0.02, "standardise": False},
+        "logistic-attacker": {"loss": "logistic", "steps": 100, "lr": 0.1, "standardise": False},
+        "mlp-10-attacker": {"loss": "logistic", "hidden": 10, "steps": 200, "lr": 0.1, "standardise": False},
+        # Ours: for several classes, and for tables of unlike columns
+        "softmax-regression": {"loss": "softmax", "steps": 500, "lr": 0.2},
+        "linear-svm": {"loss": "smoothed-hinge", "steps": 1000, "lr": 0.02, "l2": 0.01},
+        "ridge": {"loss": "squared", "steps": 1000, "lr": 0.02, "l2": 0.01},
+    }
+)
+"""Recipes for ``GradientDescent``, which need no network."""
+
+
+@overload
+def recipe(name: str, *, model: Architecture, **changes: Any) -> SGD: ...
+
+
+@overload
+def recipe(name: str, *, model: None = None, **changes: Any) -> GradientDescent: ...
+
+
+def recipe(name: str, *, model: Architecture | None = None, **changes: Any) -> SGD | GradientDescent:
+    """The learner of a published recipe for ``model``, with settings changed by name; classical ones need no model.
 
     Where ``lr`` is not given, networks without residual connections (ConvNet, VGG, MobileNet) get a tenth of the rate
-    of ``paper-40``, as the paper does. Raises :class:`ConfigError` for an unknown recipe.
+    of ``paper-40``, as the paper does. Raises :class:`ConfigError` for an unknown recipe, or one that lacks a model.
     """
+    if name in CLASSICAL:
+        return GradientDescent(**{**CLASSICAL[name], **changes})
     if name not in RECIPES:
-        raise ConfigError(f"there is no recipe '{name}': {nearest(name, RECIPES)}")
+        raise ConfigError(f"there is no recipe '{name}': {nearest(name, [*RECIPES, *CLASSICAL])}")
+    if model is None:
+        raise ConfigError(f"the recipe '{name}' trains a network; name one (model)")
     settings = dict(RECIPES[name])
     if name == "paper-40" and model.slow_start:
         settings["lr"] = settings["lr"] / 10

@@ -41,9 +41,12 @@ class ScoreLoss(ABC):
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
         """Targets ``(N, c)`` float64 of labels ``(N,)``."""
-        hot = functional.one_hot(labels, num_classes).to(torch.float64)
-        hot = hot[:, 1:] if self.columns(num_classes) == 1 else hot
-        return self.low + (1.0 - self.low) * hot
+        return self.soft_targets(functional.one_hot(labels, num_classes).to(torch.float64), num_classes)
+
+    def soft_targets(self, likely: Tensor, num_classes: int) -> Tensor:
+        """Targets ``(N, c)`` of class probabilities ``(N, num_classes)``."""
+        kept = likely[:, 1:] if self.columns(num_classes) == 1 else likely
+        return self.low + (1.0 - self.low) * kept
 
     def logits(self, scores: Tensor) -> Tensor:
         """Logits ``(N, num_classes)``, the largest that of the class called."""

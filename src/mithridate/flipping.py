@@ -1,0 +1,116 @@
+"""Rows that poison begins as: drawn, and given another label. What attacks that flip labels share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mithridate.dataset import Dataset
+from mithridate.errors import ConfigError
+from mithridate.goal import Aims
+from mithridate.learner import Learner, predictions
+from mithridate.poison import FIRST_APPENDED, Poison
+from mithridate.seeding import Seed
+from mithridate.threat import ThreatModel
+
+Start = Literal["train", "validation", "loss", "stealthy"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Begun:
+    """Rows before they are changed, with the labels they will have."""
+
+    inputs: Tensor
+    """``(q, *shape)`` float32, natural units."""
+    labels: Tensor
+    """``(q,)`` the poison's labels."""
+    ids: Tensor
+    """``(q,)`` the poison's ids: those of the rows replaced, or fresh ones."""
+    origins: Tensor | None
+    """``(q,)`` ids of the training rows they are; None where they are no training rows."""
+    replaced: Tensor
+    """Ids of the training rows that go; none where rows are appended."""
+
+
+def begun(
+    data: Dataset, threat: ThreatModel, *, aims: Aims, start: Start = "train", learner: Learner | None, seed: Seed
+) -> Begun:
+    """As many rows as the budget pays for, with the labels that the threat model allows.
+
+    ``loss`` and ``stealthy`` train ``learner`` once on clean data. Raises :class:`ConfigError` for a start that does
+    not go with the threat model, and :class:`~mithridate.errors.ThreatModelError` where there are too few rows.
+    """
+    if start == "validation":
+        return _validation_rows(data, threat, aims, seed)
+    if start == "train":
+        rows = data.rows(threat.pick(data, aims, seed.child("pick")))
+        return _taken(rows, flipped(rows.labels, aims, data, seed) if threat.labels == "dirty" else rows.labels, threat)
+    assert learner is not None
+    pool = data.rows(threat.candidates(data, aims, seed.child("pick")))
+    labels = flipped(pool.labels, aims, data, seed) if threat.labels == "dirty" else pool.labels
+    model = learner.fit(data, seed=seed.child("clean")).model
+    losses = label_losses(model, pool).gather(1, labels[:, None]).squeeze(1)
+    order = losses.argsort(descending=start == "loss", stable=True)[: threat.count(data)].sort().values
+    return _taken(pool.at(order), labels[order], threat)
+
+
+def poison_of(
+    inputs: Tensor, labels: Tensor, rows: Begun, data: Dataset, *, trace: Mapping[str, tuple[float, ...]]
+) -> Poison:
+    """The poison that rows have become."""
+    found = Dataset(inputs=inputs, labels=labels, ids=rows.ids, space=data.space)
+    appended = len(rows.replaced) == 0
+    return Poison(rows=found, trace=trace, origins=rows.origins if appended else None)
+
+
+def flipped(labels: Tensor, aims: Aims, data: Dataset, seed: Seed) -> Tensor:
+    """Another label for each row ``(q,)``.
+
+    Error-generic: a random other class (of two: the other one). Where certain classes are wanted of others, those two
+    are swapped, and rows of a third class get the one that is wanted.
+    """
+    classes = data.space.num_classes
+    if aims.wanted is None:
+        offsets = torch.randint(1, classes, (len(labels),), generator=seed.child("labels").generator())
+        return (labels + offsets.to(labels.device)) % classes
+    wanted, true = int(aims.wanted[0]), int(aims.labels[0])
+    return torch.where(labels == wanted, true, torch.full_like(labels, wanted))
+
+
+def label_losses(model: torch.nn.Module, data: Dataset) -> Tensor:
+    """The loss of each row under each label, ``(N, num_classes)``: minus the log of what the model gives the label."""
+    return -predictions(model, data.all_inputs()).log_softmax(1)  # type: ignore[arg-type]
+
+
+def _taken(rows: Dataset, labels: Tensor, threat: ThreatModel) -> Begun:
+    append = threat.rows == "append"
+    return Begun(
+        inputs=rows.all_inputs(),
+        labels=labels,
+        ids=FIRST_APPENDED + torch.arange(len(rows), device=rows.device) if append else rows.ids,
+        origins=rows.ids if append else None,
+        replaced=rows.ids[:0] if append else rows.ids,
+    )
+
+
+def _validation_rows(data: Dataset, threat: ThreatModel, aims: Aims, seed: Seed) -> Begun:
+    """Random validation rows, with replacement, as the released code of back-gradient optimization draws them."""
+    if threat.rows != "append" or threat.perturbation.name != "unbounded" or threat.labels != "dirty":
+        raise ConfigError(
+            "start: validation copies rows that are not in the training set, so it needs rows: append, "
+            "perturbation: unbounded and labels: dirty"
+        )
+    count = threat.count(data)
+    drawn = torch.randint(len(aims), (count,), generator=seed.child("pick").generator())
+    inputs, labels = aims.inputs[drawn].to(data.device), aims.labels[drawn].to(data.device)
+    return Begun(
+        inputs=inputs,
+        labels=flipped(labels, aims, data, seed),
+        ids=FIRST_APPENDED + torch.arange(count, device=data.device),
+        origins=None,
+        replaced=data.ids[:0],
+    )
