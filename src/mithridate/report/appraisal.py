@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mithridate.report.comparison import Against, Comparison, Worth
 from mithridate.report.effects import Effect
-from mithridate.report.words import chance, count, interval, listed, percent, plural, points, signed, times
+from mithridate.report.words import (
+    chance,
+    count,
+    interval,
+    listed,
+    percent,
+    plural,
+    points,
+    signed,
+    times,
+)
 from mithridate.stats import Estimate
 
 _WORTH: dict[Worth, str] = {
@@ -20,21 +32,32 @@ _WORTH: dict[Worth, str] = {
 }
 
 
-def headline(comparison: Comparison) -> str:
-    """The comparison in one sentence, for the verdict: rates, intervals, what they are worth, and the accuracy."""
-    parts = [success(comparison.estimate)]
+def headline(comparison: Comparison, measure: str = "Success") -> str:
+    """The comparison in one sentence, for the verdict: rates, intervals, what they are worth, and the accuracy.
+
+    ``measure`` is what the rates are of: Success, Error.
+    """
+    digits = 1 if comparison.graded else 0
+    parts = [success(comparison, measure)]
     if comparison.undefended:
-        parts.append(f"{percent(comparison.undefended.estimate.mean)} without a defense")
-    parts += [f"{percent(each.estimate.mean)} with {each.name}" for each in comparison.controls]
+        parts.append(f"{percent(comparison.undefended.estimate.mean, digits)} without a defense")
+    parts += [f"{percent(each.estimate.mean, digits)} with {each.name}" for each in comparison.controls]
+    return f"{', '.join(parts)}: {worth(comparison)}.{_cost(comparison)}"
+
+
+def _cost(comparison: Comparison) -> str:
     gap = comparison.accuracy
-    price = f" Clean accuracy {signed(100 * gap.mean, 1)} points." if gap else ""
-    return f"{', '.join(parts)}: {worth(comparison)}.{price}"
+    if gap is None:
+        return ""
+    if comparison.graded:
+        return f" Without poison: error {signed(-100 * gap.mean, 1)} points."
+    return f" Clean accuracy {signed(100 * gap.mean, 1)} points."
 
 
-def sentences(comparison: Comparison) -> list[str]:
+def sentences(comparison: Comparison, measure: str = "Success") -> list[str]:
     """The comparison in full: success and what it is worth, what was dropped, what it cost."""
     dropped = _dropped(comparison.effect) if comparison.drops else ""
-    said = f"{success(comparison.estimate)}: {worth(comparison)}."
+    said = f"{success(comparison, measure)}: {worth(comparison)}."
     return [each for each in (said, dropped, _price(comparison)) if each]
 
 
@@ -46,10 +69,11 @@ def others(comparison: Comparison) -> list[str]:
 
 def _other(other: Against) -> str:
     found = other.difference
-    return (
-        f"{other.words}: {percent(other.estimate.mean)} [{interval(other.estimate)}], "
-        f"difference {points(found)}, {chance(found.chance)}, {plural(found.trials, 'trial')}"
-    )
+    said = f"{other.words}: {_rate(other.estimate, graded=other.graded)}, difference "
+    if found.trials < 2 and other.graded:
+        return f"{said}{signed(100 * found.mean, 1)} points in one trial"
+    digits = 1 if other.graded else 0
+    return f"{said}{points(found, digits)}, {chance(found.chance)}, {plural(found.trials, 'trial')}"
 
 
 def worth(comparison: Comparison) -> str:
@@ -63,9 +87,16 @@ def worth(comparison: Comparison) -> str:
     return _WORTH[comparison.worth].format(listed(names))
 
 
-def success(estimate: Estimate) -> str:
+def success(comparison: Comparison, measure: str = "Success") -> str:
     """A rate of success with its interval."""
-    return f"Success {percent(estimate.mean)} [{interval(estimate)}]"
+    return f"{measure} {_rate(comparison.estimate, graded=comparison.graded)}"
+
+
+def _rate(estimate: Estimate, *, graded: bool) -> str:
+    if graded and estimate.trials < 2:
+        return percent(estimate.mean, 1)
+    digits = 1 if graded else 0
+    return f"{percent(estimate.mean, digits)} [{interval(estimate, digits)}]"
 
 
 def _dropped(found: Effect) -> str:
@@ -80,8 +111,11 @@ def _dropped(found: Effect) -> str:
 
 def _price(comparison: Comparison) -> str:
     gap, ratio, parts = comparison.accuracy, comparison.effect.times, []
+    if gap is not None and comparison.graded:
+        gap = replace(gap, mean=-gap.mean, low=-gap.high, high=-gap.low)
     if gap is not None:
-        parts.append(f"clean accuracy {points(gap, 1) if gap.trials > 1 else signed(100 * gap.mean, 1) + ' points'}")
+        what = "error without poison" if comparison.graded else "clean accuracy"
+        parts.append(f"{what} {points(gap, 1) if gap.trials > 1 else signed(100 * gap.mean, 1) + ' points'}")
     if ratio is not None:
         parts.append(f"{times(ratio)} the time of an undefended network")
     return f"Its price: {listed(parts)}." if parts else ""

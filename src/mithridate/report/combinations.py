@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mithridate.report.load import Control, Craft, Run, Victim
+from mithridate.report.means import average
 from mithridate.stats import Estimate, mean_interval, rate
 
 T = TypeVar("T")
@@ -32,6 +33,11 @@ class Cell:
     def group(self, control: Control) -> tuple[Victim, ...]:
         """The networks of one control."""
         return {"attack": self.poisoned, "noise": self.noise, "clean": self.clean}[control]
+
+    @property
+    def graded(self) -> bool:
+        """Whether success is a mean share of test rows, and no count of hits."""
+        return any(victim.graded for victim in (*self.poisoned, *self.noise, *self.clean))
 
     @property
     def box(self) -> str | None:
@@ -92,7 +98,12 @@ def chosen(found: Sequence[Cell]) -> Cell | None:
 
 
 def success(victims: Sequence[Victim]) -> Estimate | None:
-    """The rate of success with its interval, clustered by trial; None where nothing was run."""
+    """The rate of success with its interval, clustered by trial; None where nothing was run.
+
+    Shares of test rows, which attacks that degrade are judged by, are averaged instead.
+    """
+    if any(victim.graded for victim in victims):
+        return average(victims)
     return rate(by_trial(victims)) if victims else None
 
 

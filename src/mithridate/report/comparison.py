@@ -14,6 +14,7 @@ from typing import Literal
 from mithridate.report.combinations import Cell, same_attack, success
 from mithridate.report.effects import Effect, drops, effect, mean
 from mithridate.report.load import Victim
+from mithridate.report.means import gap
 from mithridate.report.verdict import standing
 from mithridate.stats import Difference, Estimate, mean_interval, paired
 
@@ -43,6 +44,8 @@ class Against:
     """Success of the defense less that of the control."""
     equal: bool
     """Whether it dropped as many rows."""
+    graded: bool = False
+    """Whether success is a mean share of test rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,15 @@ class Comparison:
     """Controls that a dropping defense needs and that were not run."""
     worth: Worth
     accuracy: Estimate | None
-    """Clean accuracy less that of undefended networks of the same trials, from -1 to 1; None where it is not known."""
+    """Clean accuracy less that of undefended networks of the same trials, from -1 to 1; None where it is not known.
+
+    It is that of poisoned networks, but of clean ones where success is a share of test rows, which is the same thing.
+    """
+
+    @property
+    def graded(self) -> bool:
+        """Whether success is a mean share of test rows."""
+        return self.cell.graded
 
     @property
     def good(self) -> bool:
@@ -137,9 +148,16 @@ def _against(cell: Cell, other: Cell) -> Against | None:
         name=name,
         words=CONTROLS.get(name, f"Its control {name}") if other.control_of else "No defense",
         estimate=estimate,
-        difference=paired(_by_trial(own, shared), _by_trial(its, shared)),
+        difference=_difference(own, its, shared),
         equal=_equal(own, its),
+        graded=own[0].graded,
     )
+
+
+def _difference(own: Sequence[Victim], its: Sequence[Victim], trials: set[int]) -> Difference:
+    """Success of one side less that of the other over the trials of both."""
+    graded = gap(own, its) if own[0].graded else None
+    return graded or paired(_by_trial(own, trials), _by_trial(its, trials))
 
 
 def _by_trial(victims: Sequence[Victim], trials: set[int]) -> list[list[float]]:
@@ -154,6 +172,11 @@ def _equal(own: Sequence[Victim], its: Sequence[Victim]) -> bool:
 
 def _accuracy(cell: Cell, plain: Cell) -> Estimate | None:
     """The difference in clean accuracy over the trials that both have, with Student's t interval over trials."""
+    if cell.graded:
+        found = gap(cell.clean, plain.clean, lambda victim: victim.clean_accuracy)
+        if found is None:
+            return None
+        return Estimate(mean=found.mean, low=found.low, high=found.high, trials=found.trials, victims=found.trials)
     gaps = []
     for trial in sorted({victim.trial for victim in cell.poisoned}):
         own, its = (

@@ -33,9 +33,10 @@ class Removals:
     classes: Figure | None
 
 
-def overview(same: Sequence[Cell], compared: Sequence[Comparison]) -> list[Figure]:
-    """Figures about all defenses at once, then the certificates."""
-    found = [_trade(same), _found([each for each in compared if each.drops])]
+def overview(same: Sequence[Cell], compared: Sequence[Comparison], measure: str = "Success") -> list[Figure]:
+    """Figures about all defenses at once, then the certificates. ``measure`` is what the rates are of."""
+    price = _damage(same, measure) if any(each.graded for each in same) else _trade(same)
+    found = [price, _found([each for each in compared if each.drops])]
     return [each for each in found if each] + _certificates(same)
 
 
@@ -77,6 +78,38 @@ def _trade(same: Sequence[Cell]) -> Figure | None:
         svg=drawings.trade("trade", dots, label=f"Scatter plot of networks hit over accuracy. {'; '.join(said)}"),
         title="Safety and its price",
         caption=f"{', '.join(key)}. Down is safer, right more accurate; bars are 95 % intervals.{small}",
+    )
+
+
+def _damage(same: Sequence[Cell], measure: str) -> Figure | None:
+    """The trade of defenses where success is a share of test rows: what they leave of it, over what they cost."""
+    dots: list[Dot] = []
+    key: list[str] = []
+    said: list[str] = []
+    for cell in same:
+        hit, base = success(cell.poisoned), success(cell.clean)
+        if hit is None or base is None or cell.control_of:
+            continue
+        key.append(f"{len(key) + 1}\N{NO-BREAK SPACE}{_called(cell)}")
+        said.append(f"{_called(cell)}: {percent(hit.mean, 1)} under poison, {percent(base.mean, 1)} on clean data")
+        dots.append(
+            Dot(
+                number=len(key),
+                accuracy=base.mean,
+                accuracies=(base.low, base.high),
+                success=hit.mean,
+                successes=(hit.low, hit.high),
+                kind="none" if cell.defense == "none" else "oracle" if cell.oracle else "defense",
+            )
+        )
+    if len(key) < 2:
+        return None
+    measure = measure[:1].lower() + measure[1:]
+    axes = {"across": f"{measure} on clean data, %", "up": f"{measure} under poison, %"}
+    return Figure(
+        svg=drawings.trade("trade", dots, label=f"Scatter plot of {measure}. {'; '.join(said)}", **axes),
+        title="Safety and its price",
+        caption=f"{', '.join(key)}. Down is safer, left costs less without poison; bars are 95 % intervals.",
     )
 
 
@@ -185,11 +218,12 @@ def _certificate(name: str, cell: Cell, found: Sequence[Certificate]) -> Figure:
     lines = [(each.radius, each.accuracy) for each in found]
     label = f"Line chart of certified accuracy over rows inserted or removed: {said}"
     radii = [target.radius for victim in cell.poisoned for target in victim.targets if target.radius is not None]
+    rows = "test rows" if cell.graded else "test images"
     targets = f" Targets: {median(radii):g} rows in the middle, from {min(radii)} to {max(radii)}." if radii else ""
     return Figure(
         svg=drawings.certificates(name, lines, mean=(mean.radius, mean.accuracy), label=label),
         title=f"Certified by {cell.defense}",
-        caption="Share of test images that are called right, and provably stay so whichever rows a poisoner inserts "
+        caption=f"Share of {rows} that are called right, and provably stay so whichever rows a poisoner inserts "
         f"or removes, up to that many in all; a changed image counts as two.{targets}",
     )
 

@@ -94,16 +94,18 @@ def defenses(run: Run, found: Sequence[Cell], cell: Cell | None) -> Defenses | N
     """What the page says about defenses; None in a run that knows no defense."""
     if all(each.defense == "none" for each in found):
         return None
-    groups = {(each.attack, each.scenario, each.victim): same_attack(found, each) for each in found}
+    first = [cell] if cell and run.degradation else []  # elsewhere the verdict's table is the first anyhow
+    groups = {(each.attack, each.scenario, each.victim): same_attack(found, each) for each in [*first, *found]}
     kept = [_table(run, place, group) for place, group in list(groups.items())[:_MOST]]
     compared = comparisons(found, cell) if cell else []
     same = same_attack(found, cell) if cell else []
+    measure = run.degradation.heading if run.degradation else "Success"
     return Defenses(
         tables=tuple(kept),
         left_out=len(groups) - len(kept),
-        accounts=tuple(_account(each) for each in compared),
+        accounts=tuple(_account(each, measure) for each in compared),
         brief=_BRIEF,
-        figures=tuple(defense_panels.overview(same, compared)),
+        figures=tuple(defense_panels.overview(same, compared, measure)),
         evidence=_evidence(run, compared),
     )
 
@@ -141,14 +143,14 @@ def _row(run: Run, cell: Cell, plain: Cell | None, dropping: bool) -> Row:
     )
 
 
-def _account(comparison: Comparison) -> Account:
+def _account(comparison: Comparison, measure: str) -> Account:
     name, oracle = short(comparison.cell)
     return Account(
         name=name,
         oracle=oracle,
         good=comparison.good and not oracle,
-        headline=appraisal.headline(comparison),
-        sentences=tuple(appraisal.sentences(comparison)),
+        headline=appraisal.headline(comparison, measure),
+        sentences=tuple(appraisal.sentences(comparison, measure)),
         others=tuple(appraisal.others(comparison)),
     )
 

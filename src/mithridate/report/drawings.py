@@ -103,8 +103,15 @@ def found(
     return drawn(name, draw, label=label, height=_height(len(names)))
 
 
-def trade(name: str, dots: Sequence[Dot], *, label: str) -> Markup:
-    """Success against clean accuracy, a numbered point with intervals for each defense; down and right is better."""
+ACROSS, UP = "accuracy on clean test data, %", "networks hit, %"
+"""What the axes of a trade say of success that is a count of hits."""
+
+
+def trade(name: str, dots: Sequence[Dot], *, label: str, across: str = ACROSS, up: str = UP) -> Markup:
+    """Success against clean accuracy, a numbered point with intervals for each defense; down and right is better.
+
+    Under other names the axes show what the dots hold in these places, and the height is no longer all of 0 to 100 %.
+    """
 
     def draw(axes: Axes) -> None:
         for dot in sorted(dots, key=lambda each: each.kind != "control"):  # controls below
@@ -118,9 +125,10 @@ def trade(name: str, dots: Sequence[Dot], *, label: str) -> Markup:
             bars = axes.errorbar(x, y, xerr=wide, yerr=tall, color=colour, marker=mark, markersize=size, elinewidth=0.7)
             for bar in bars.lines[2]:
                 bar.set_alpha(0.6)
-        axes.set_ylim(-4, 104)
-        axes.set_xlabel("accuracy on clean test data, %")
-        axes.set_ylabel("networks hit, %")
+        if up == UP:
+            axes.set_ylim(-4, 104)
+        axes.set_xlabel(across)
+        axes.set_ylabel(up)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         _numbered(axes, [dot for dot in dots if dot.number is not None], dots)
 

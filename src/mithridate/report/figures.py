@@ -166,12 +166,12 @@ def scatter(name: str, plane: FeatureMap, *, title: str, label: str, caption: st
     return Figure(svg=drawn(name, draw, label=label), title=title, caption=caption)
 
 
-def drawn(name: str, draw: Callable[[Axes], None], *, label: str, height: float = 2.7) -> Markup:
-    """Draw on a small canvas (legible on a phone), ``height`` inches high, and return SVG for the page."""
+def drawn(name: str, draw: Callable[[Axes], None], *, label: str, height: float = 2.7, width: float = 3.7) -> Markup:
+    """Draw on a small canvas (legible on a phone), so many inches high and wide, and return SVG for the page."""
     file = io.StringIO()
     with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # only widths are guessed; browsers have fonts
-        canvas = Canvas(figsize=(3.7, height))
+        canvas = Canvas(figsize=(width, height))
         draw(canvas.add_subplot())
         unsaid = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         canvas.savefig(file, format="svg", metadata=unsaid, transparent=True)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mithridate.report import (
     beside,
     combinations,
+    damage,
     defenses,
+    degrade_panels,
     gallery,
     panels,
     polytopes,
@@ -53,6 +57,11 @@ def _environment() -> Environment:
     environment.filters |= {
         "percent": words.percent,
         "interval": words.interval,
+        "fine": words.fine,
+        "bounds": words.bounds,
+        "points": words.points,
+        "signed": words.signed,
+        "bracketed": _bracketed,
         "duration": words.duration,
         "size": words.size,
         "plural": words.plural,
@@ -62,34 +71,61 @@ def _environment() -> Environment:
     return environment
 
 
+def _bracketed(text: str) -> Markup:
+    """A sentence with its intervals small and in one piece; everything else is escaped."""
+    return Markup(re.sub(r"(\[[^\]<]*\])", r"<small>\1</small>", str(escape(text))))  # noqa: S704 - escaped before
+
+
 def _content(run: Run) -> dict[str, Any]:
     """Everything that the template shows."""
     script = (_HERE / "page.js").read_text(encoding="utf-8")
-    found = combinations.cells(run)
-    cell = combinations.chosen(found)
+    found, goal = combinations.cells(run), run.degradation
+    cell = damage.chosen(run, found) if goal else combinations.chosen(found)
     shown = cell or (found[0] if found else None)
     return {
         "run": run,
         "css": Markup((_HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
         "script": Markup(script),  # noqa: S704 - our own file
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        "verdict": verdict.verdict(run),
-        "portrait": _portrait(run, cell) if cell else None,
+        "goal": goal,
+        "verdict": damage.damage(run, found) if goal else verdict.verdict(run),
+        "degraded": degrade_panels.degraded(run, found, cell, goal) if goal and cell else None,
         "rows": [_row(run, each) for each in found],
+        **(_of_targets(run, found, cell, shown) if goal is None else _NO_TARGETS),
+        "knowledge": words.KNOWLEDGE,
+        "sources": beside.sources(run),
+        "polytopes": polytopes.polytopes(run),
+        "crafting": panels.crafting(run),
+        "training": panels.training(shown) if shown else panels.training(_clean_only(run)),
+        "defenses": defenses.defenses(run, found, cell),
+        "settings": settings.groups(run.experiment),
+    }
+
+
+_NO_TARGETS: dict[str, Any] = {
+    "portrait": None,
+    "success_curves": [],
+    "cards": [],
+    "trials_in_all": 0,
+    "judged": 0,
+    "every_network": [],
+    "walls": [],
+    "feature_space": [],
+}
+"""What the page shows of targets where the attacks have none."""
+
+
+def _of_targets(run: Run, found: Sequence[Cell], cell: Cell | None, shown: Cell | None) -> dict[str, Any]:
+    """What the page shows of attacks on targets, and of no others."""
+    return {
+        "portrait": _portrait(run, cell) if cell else None,
         "success_curves": panels.success_curves(found),
         "cards": trials.cards(run, shown) if shown else [],
         "trials_in_all": len(trials.numbers(shown)) if shown else 0,
         "judged": sum(bool(each.poisoned) for each in found),
         "every_network": trials.every_network(run, found) if len(found) > 1 or _many(cell) else [],
         "walls": gallery.walls(run),
-        "knowledge": words.KNOWLEDGE,
-        "sources": beside.sources(run),
-        "polytopes": polytopes.polytopes(run),
-        "crafting": panels.crafting(run),
         "feature_space": panels.feature_space(cell) if cell else [],
-        "training": panels.training(shown) if shown else panels.training(_clean_only(run)),
-        "defenses": defenses.defenses(run, found, cell),
-        "settings": settings.groups(run.experiment),
     }
 
 

@@ -24,13 +24,17 @@ LARGEST = 96
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The first rows of a poison set, and its targets. Pictures are ``(N, C, H, W)`` in [0, 1]."""
+    """The first rows of a poison set, and its targets. Pictures are ``(N, C, H, W)`` in [0, 1], tables ``(N, D)``."""
 
     inputs: Floats
     base: Floats | None
     """The clean originals of ``inputs``; None where they are not stored."""
     ids: tuple[int, ...]
     labels: tuple[int, ...]
+    base_ids: tuple[int, ...]
+    """Ids of the clean originals, which are those of ``inputs`` unless these were added to the training set."""
+    base_labels: tuple[int, ...]
+    """Empty where they are not stored."""
     targets: Floats
     target_ids: tuple[int, ...]
 
@@ -63,6 +67,8 @@ def rows(run: Run, craft: Craft, count: int) -> Rows | None:
         base=base if base.size and base.shape == inputs.shape else None,
         ids=_whole(found.get("ids")),
         labels=_whole(found.get("labels")),
+        base_ids=_whole(found.get("base_ids", found.get("ids"))),
+        base_labels=_whole(found.get("base_labels")),
         targets=_unit(found.get("target_inputs"), top),
         target_ids=_whole(found.get("target_ids")),
     )

@@ -12,9 +12,11 @@ from mithridate.report.appraisal import headline
 from mithridate.report.beside import beside
 from mithridate.report.combinations import Cell, accuracy, cells, peak_memory, seconds, success
 from mithridate.report.comparison import Against, Comparison, comparisons
+from mithridate.report.damage import flips_beside
 from mithridate.report.effects import certified, effect
 from mithridate.report.load import Run, read
-from mithridate.stats import Estimate
+from mithridate.report.means import average, gap
+from mithridate.stats import Difference, Estimate
 from mithridate.store import write_atomically
 
 
@@ -35,9 +37,16 @@ def summary(run: Run) -> dict[str, Any]:
     clean rows that were removed), ``facts`` and ``certified`` are means over the poisoned trainings, as are
     ``seconds_per_victim`` and ``times_undefended``. ``comparison`` (null for controls, and without defense) says what
     the defense is ``worth``, with the differences in success over the trials that both sides have.
+
+    Of attacks that degrade, ``success`` and the rates beside it are means of the share of test rows that is wrong, or
+    mistaken as wished (``measure`` says which), with Student's t intervals over trials. Rows have in addition ``rise``
+    (over clean data) and ``above_random_flips`` (null where those were not run), each the paired difference with its
+    interval and p, ``error`` (over the whole test set, in [0, 1]) and ``total_share`` (poisoned rows in all that is
+    trained on).
     """
     found = [cell for cell in cells(run) if cell.poisoned]
-    return {"rows": [row for group in _groups(found) for row in _rows(run, group)]}
+    rows = [row for group in _groups(found) for row in _rows(run, group)]
+    return {"rows": rows if run.degradation is None else _degraded(run, found, rows)}
 
 
 def write_summary(folder: Path) -> Path:
@@ -45,6 +54,40 @@ def write_summary(folder: Path) -> Path:
     path = Path(folder) / "summary.json"
     write_atomically(path, json.dumps(summary(read(folder)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return path
+
+
+def _degraded(run: Run, found: Sequence[Cell], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with what attacks that degrade have beside."""
+    places = {(cell.attack, cell.scenario, cell.victim, cell.defense): cell for cell in found}
+    more = []
+    for row in rows:
+        cell = places[row["attack"], row["scenario"], row["victim"], row["defense"]]
+        flips = flips_beside(found, cell)
+        more.append(
+            row
+            | {
+                "measure": run.degradation.heading if run.degradation else None,
+                "rise": _gap(gap(cell.poisoned, cell.clean)),
+                "above_random_flips": _gap(gap(cell.poisoned, flips.poisoned)) if flips else None,
+                "error": _mean(average(cell.poisoned, lambda victim: victim.error)),
+                "total_share": cell.crafts[0].total_share if cell.crafts else None,
+            }
+        )
+    return more
+
+
+def _gap(found: Difference | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "mean": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "chance": found.chance,
+        "trials": found.trials,
+        "above": found.above,
+        "below": found.below,
+    }
 
 
 def _groups(found: Sequence[Cell]) -> list[list[Cell]]:
@@ -57,7 +100,8 @@ def _groups(found: Sequence[Cell]) -> list[list[Cell]]:
 
 def _rows(run: Run, group: Sequence[Cell]) -> list[dict[str, Any]]:
     plain = next((cell for cell in group if cell.defense == "none"), None)
-    compared = {each.cell.defense: _compared(each) for each in comparisons(group, group[0])}
+    measure = run.degradation.heading if run.degradation else "Success"
+    compared = {each.cell.defense: _compared(each, measure) for each in comparisons(group, group[0])}
     return [_row(run, cell) | _defended(cell, plain) | {"comparison": compared.get(cell.defense)} for cell in group]
 
 
@@ -111,11 +155,11 @@ def _defended(cell: Cell, plain: Cell | None) -> dict[str, Any]:
     }
 
 
-def _compared(comparison: Comparison) -> dict[str, Any]:
+def _compared(comparison: Comparison, measure: str) -> dict[str, Any]:
     """What a defense is worth, and the differences that say so."""
     return {
         "worth": comparison.worth,
-        "words": headline(comparison),
+        "words": headline(comparison, measure),
         "undefended": _against(comparison.undefended) if comparison.undefended else None,
         "controls": {each.name: _against(each) | {"dropped_as_many": each.equal} for each in comparison.controls},
         "controls_not_run": list(comparison.missing),

@@ -9,6 +9,7 @@ from typing import Literal
 from mithridate.report import beside
 from mithridate.report.combinations import Cell, accuracy, cells, chosen, success
 from mithridate.report.load import Control, Run, Target, Victim
+from mithridate.report.means import gap
 from mithridate.report.words import KNOWLEDGE, interval, percent, plural, quoted, with_article
 from mithridate.stats import Estimate
 
@@ -36,6 +37,8 @@ class Verdict:
     standing_text: str
     counts: tuple[Count, ...]
     details: tuple[str, ...]
+    full: float = 1.0
+    """The rate at the right end of the bars, in (0, 1]."""
 
 
 LABELS: dict[Control, str] = {
@@ -57,7 +60,7 @@ def verdict(run: Run) -> Verdict | None:
         standing=found,
         standing_text=_standing_text(cell, found),
         counts=_counts(cell),
-        details=(*_knowledge(cell), _effort(cell), *beside.sentences(beside.beside(run, cell)), _cost(cell)),
+        details=(*knowledge(cell), _effort(cell), *beside.sentences(beside.beside(run, cell)), _cost(cell)),
     )
 
 
@@ -113,7 +116,12 @@ def example(run: Run, target: Target) -> str:
 
 
 def standing(cell: Cell) -> Standing:
-    """Whether poisoned networks are hit more often than every control, by more than their intervals allow."""
+    """Whether poisoned networks are hit more often than every control, by more than their intervals allow.
+
+    Where success is a mean share of test rows: whether it is clearly higher than on clean data, over the same trials.
+    """
+    if cell.graded:
+        return _graded(cell)
     hit = success(cell.poisoned)
     controls = [estimate for estimate in (success(cell.clean), success(cell.noise)) if estimate]
     assert hit is not None
@@ -124,6 +132,13 @@ def standing(cell: Cell) -> Standing:
     if hit.mean <= max(control.mean for control in controls):
         return "missed"
     return "landed" if hit.low > max(control.high for control in controls) else "unclear"
+
+
+def _graded(cell: Cell) -> Standing:
+    rise = gap(cell.poisoned, cell.clean)
+    if rise is None:
+        return "uncontrolled"
+    return "landed" if rise.above else "unclear" if rise.mean > 0 else "missed"
 
 
 def _standing_text(cell: Cell, found: Standing) -> str:
@@ -166,7 +181,7 @@ def _shared(victims: Sequence[Victim]) -> str:
     return f" ({plural(trainings, 'network')}, judged on the targets of {plural(trials, 'trial')})"
 
 
-def _knowledge(cell: Cell) -> list[str]:
+def knowledge(cell: Cell) -> list[str]:
     """What the attacker knows of the victim, where that was recorded."""
     if cell.box is None:
         return []

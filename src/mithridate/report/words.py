@@ -29,6 +29,27 @@ def interval(estimate: Estimate, digits: int = 0) -> str:
     return f"{100 * estimate.low:.{digits}f}–{100 * estimate.high:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
+def fine(share: float | None) -> str:
+    """A share in [0, 1] in about two digits: "7.1 %", "22 %"."""
+    return percent(share, _digits(share or 0.0))
+
+
+def with_interval(estimate: Estimate) -> str:
+    """A mean share with its interval: "7.1 % [6.2–8.0 %]"; a single one has none."""
+    if estimate.trials < 2:
+        return fine(estimate.mean)
+    return f"{fine(estimate.mean)} [{bounds(estimate)}]"
+
+
+def bounds(estimate: Estimate) -> str:
+    """The bounds of an interval in as many digits as its mean has."""
+    return interval(estimate, _digits(estimate.mean))
+
+
+def _digits(share: float) -> int:
+    return 1 if share < 0.0995 else 0
+
+
 def duration(seconds: float) -> str:
     """Seconds as "48 s", "3 min 12 s" or "2 h 5 min"."""
     if seconds < 9.95:
