@@ -55,6 +55,7 @@ class OnlyPredicts(Base):
     """Calls everything by its first value, rounded up."""
 
     def predict(self, inputs):
+        assert inputs.dtype == np.float64
         return self.classes_[np.minimum(np.ceil(inputs[:, 0] * len(self.classes_)).astype(int), len(self.classes_) - 1)]
 
 
@@ -185,7 +186,7 @@ def test_rounding_to_float32_makes_no_tie():
         def predict(self, inputs):
             return np.array([1, 0, 0])
 
-    found = logits(Close(), np.zeros((3, 1)), np.arange(2), 2)
+    found = logits(Close(), np.zeros((3, 1)), np.arange(2))
     assert called(torch.from_numpy(found)).tolist() == [1, 0, -1]
 
 
@@ -214,6 +215,7 @@ def test_the_seed_decides_what_is_said_and_the_global_states_are_left_alone(lear
     with undisturbed(str(learner)):
         first = said(learner, seed=1)
     random.random()
+    np.random.rand()  # noqa: NPY002
     assert torch.equal(first, said(learner, seed=1))
     assert not torch.equal(first, said(learner, seed=2))
 

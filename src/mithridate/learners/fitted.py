@@ -32,14 +32,38 @@ _LARGEST = 1e37
 """Scores are cut here, since logits are float32."""
 
 
+class Feed:
+    """How an estimator is given rows and classes: flat, in natural units, by number, unless a caller knows better."""
+
+    def training(self, data: Dataset) -> Any:
+        """What it is fitted on for the rows of ``data``, in their order."""
+        return data.all_inputs().flatten(1).cpu().double().numpy()
+
+    def asked(self, features: Floats) -> Any:
+        """What it is asked about for features ``(N, D)``."""
+        return features
+
+    def named(self, labels: NDArray[np.int64]) -> NDArray[Any]:
+        """What it calls classes ``(n,)``; ascending where the classes are."""
+        return labels
+
+
 class FittedEstimator(Classifier):
     """An estimator as a network without weights: its features are the inputs, its head the estimator.
 
     Before it is fitted, all logits are 0. It runs on the CPU and moves what it is given there and back.
     """
 
-    def __init__(self, space: Space, *, estimator: Any = None, data: Dataset | None = None, who: str = "") -> None:
-        """Wrap ``estimator``, fitted on the flat inputs and the labels of ``data``; None: not fitted yet.
+    def __init__(
+        self,
+        space: Space,
+        *,
+        estimator: Any = None,
+        data: Dataset | None = None,
+        who: str = "",
+        feed: Feed | None = None,
+    ) -> None:
+        """Wrap ``estimator``, fitted on ``data`` as ``feed`` gives them; None: not fitted yet.
 
         ``who`` is what errors call it.
         """
@@ -48,6 +72,7 @@ class FittedEstimator(Classifier):
         self.num_classes = space.num_classes
         self.estimator = estimator
         self.who = who
+        self.feed = feed or Feed()
         none = torch.zeros(0, dtype=torch.int64)
         self.ids = none if data is None else data.ids.cpu()
         """``(n,)`` int64: the rows that it was fitted on."""
@@ -62,6 +87,8 @@ class FittedEstimator(Classifier):
     def head(self, features: Tensor) -> Tensor:
         """Logits ``(N, C)`` float32 of features ``(N, D)``, as :func:`logits` gives them, on the features' device.
 
+        Those of classes that training never saw lie far below all others.
+
         Raises :class:`ConfigError` where a gradient is asked for, and :class:`DataError` where the estimator fails.
         """
         if features.requires_grad and torch.is_grad_enabled():
@@ -71,8 +98,11 @@ class FittedEstimator(Classifier):
             )
         if self.estimator is None:
             return torch.zeros(len(features), self.num_classes, device=features.device)
-        rows, seen = features.detach().cpu().double().numpy(), np.unique(self.labels.numpy())
-        found = _asked(lambda: logits(self.estimator, rows, seen, self.num_classes), f"{self.who} cannot be asked")
+        rows, seen = self.feed.asked(features.detach().cpu().double().numpy()), np.unique(self.labels.numpy())
+        known = _asked(lambda: logits(self.estimator, rows, self.feed.named(seen)), f"{self.who} cannot be asked")
+        found = np.empty((len(known), self.num_classes), np.float32)
+        found[:] = known.min(1, keepdims=True) - np.float32(_NEVER)
+        found[:, seen] = known
         return torch.from_numpy(found).to(features.device)
 
     def head_parameters(self) -> list[nn.Parameter]:
@@ -85,24 +115,19 @@ def _refuse_state(model: nn.Module, state: Any, prefix: str, *_: Any) -> None:
     raise ModelError("an estimator cannot be read back from tensors; fit it again")
 
 
-def logits(estimator: Any, inputs: Floats, seen: NDArray[np.int64], num_classes: int) -> NDArray[np.float32]:
-    """What a fitted estimator says of ``(N, D)`` inputs, ``(N, num_classes)`` float32.
+def logits(estimator: Any, inputs: Any, seen: NDArray[Any]) -> NDArray[np.float32]:
+    """What a fitted estimator says of ``N`` inputs, ``(N, k)`` float32, of ``seen`` ``(k,)``, its classes, ascending.
 
     Logarithms of its probabilities where it gives any, else its decision function (halved and mirrored where it is one
-    number, so that its logistic function is the softmax), else 1 for the class it predicts and 0 for others. ``seen``
-    ``(k,)`` are the classes it was trained with, ascending; any other class lies far below them. Whatever it scores,
-    the one largest logit is that of the class it predicts; where two classes are level at the top, they stay so.
+    number, so that its logistic function is the softmax), else 1 for the class it predicts and 0 for others. Whatever
+    it scores, the one largest logit is that of the class it predicts; where two classes are level at the top, they
+    stay so.
     """
-    predicted = np.searchsorted(seen, np.asarray(estimator.predict(inputs)).ravel().astype(np.int64))
-    scores = _as_predicted(_scores(estimator, inputs, predicted, len(seen)), predicted)
-    known = _single(scores)
-    found = np.empty((len(known), num_classes), np.float32)
-    found[:] = known.min(1, keepdims=True) - np.float32(_NEVER)
-    found[:, seen] = known
-    return found
+    predicted = np.searchsorted(seen, np.asarray(estimator.predict(inputs)).ravel())
+    return _single(_as_predicted(_scores(estimator, inputs, predicted, len(seen)), predicted))
 
 
-def _scores(estimator: Any, inputs: Floats, predicted: NDArray[np.int64], count: int) -> Floats:
+def _scores(estimator: Any, inputs: Any, predicted: NDArray[np.int64], count: int) -> Floats:
     """A score for each of the ``count`` classes that training saw, ``(N, count)``."""
     if hasattr(estimator, "predict_proba"):
         return np.log(np.clip(np.asarray(estimator.predict_proba(inputs), np.float64), _LEAST, None))
@@ -123,15 +148,13 @@ def _pairwise(estimator: Any) -> bool:
 
 
 def _as_predicted(scores: Floats, predicted: NDArray[np.int64]) -> Floats:
-    """Scores ``(N, k)`` whose one largest is that of the class predicted ``(N,)``: else the two change places.
+    """Scores ``(N, k)`` whose largest is that of the class predicted ``(N,)``: else the two change places.
 
     Platt's probabilities of a support vector machine and thresholds other than a half disagree with ``predict``.
     """
-    top, best = scores.max(1), scores.argmax(1)
-    alone = (scores == top[:, None]).sum(1) == 1
-    rows = (alone & (best != predicted)).nonzero()[0]
+    rows, best = np.arange(len(scores)), scores.argmax(1)
     swapped = scores.copy()
-    swapped[rows, best[rows]], swapped[rows, predicted[rows]] = scores[rows, predicted[rows]], top[rows]
+    swapped[rows, best], swapped[rows, predicted] = scores[rows, predicted], scores[rows, best]
     return swapped
 
 
@@ -148,12 +171,14 @@ def _single(scores: Floats) -> NDArray[np.float32]:
     return found
 
 
-def training(prototype: Any, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), who: str) -> Progress:
+def training(
+    prototype: Any, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), who: str, feed: Feed | None = None
+) -> Progress:
     """The only epoch of a training: a clone of ``prototype`` fitted on the rows of ``data`` that the hooks leave.
 
-    Wherever an estimator in it has an open ``random_state``, the seed decides it; numpy's, torch's and Python's global
-    random states are set from the seed too, for estimators that know no other, and put back. ``who`` is what errors
-    call it. A fit that does not converge is none of them.
+    It is given the rows by ``feed``. Wherever an estimator in it has an open ``random_state``, the seed decides it;
+    numpy's, torch's and Python's global random states are set from the seed too, for estimators that know no other,
+    and put back. ``who`` is what errors call it. A fit that does not converge is no error.
 
     Raises :class:`ConfigError` for hooks that act inside a training loop and for wrong parameters, and
     :class:`DataError` for rows of one class or fewer than two, and where fitting fails.
@@ -170,8 +195,11 @@ def training(prototype: Any, data: Dataset, *, seed: Seed, hooks: Sequence[Hook]
             f"{who} needs rows of at least two classes, but all {len(rows)} are called "
             f"'{data.space.name(min(classes))}'"
         )
-    fitted = _asked(lambda: _fitted(prototype, rows, seed), f"{who} cannot be trained on these {len(rows)} rows")
-    model = FittedEstimator(data.space, estimator=fitted, data=rows, who=who).to(data.device)
+    feed = feed or Feed()
+    labels = feed.named(rows.labels.cpu().numpy())
+    failure = f"{who} cannot be trained on these {len(rows)} rows"
+    fitted = _asked(lambda: _fitted(prototype, feed.training(rows), labels, seed), failure)
+    model = FittedEstimator(data.space, estimator=fitted, data=rows, who=who, feed=feed).to(data.device)
     said = predictions(model, rows.all_inputs())
     return Progress(
         epoch=1,
@@ -206,10 +234,9 @@ def _left(data: Dataset, hooks: Sequence[Hook]) -> tuple[Dataset, tuple[Removal,
     return data.at(active), tuple(removals)
 
 
-def _fitted(prototype: Any, rows: Dataset, seed: Seed) -> Any:
-    """A clone, fitted on the flat inputs in float64."""
+def _fitted(prototype: Any, inputs: Any, labels: NDArray[Any], seed: Seed) -> Any:
+    """A clone, fitted."""
     estimator = seeded(clone(prototype), seed)
-    inputs, labels = rows.all_inputs().flatten(1).cpu().double().numpy(), rows.labels.cpu().numpy()
     with _scope(seed.child("global")), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return estimator.fit(inputs, labels)
