@@ -18,7 +18,7 @@ from mithridate.errors import FormatError, StoreError
 from mithridate.goal import Aims
 from mithridate.peerfiles import write_benchmark
 from mithridate.peers import read_benchmark
-from mithridate.poison import Poison
+from mithridate.poison import FIRST_APPENDED, Poison
 from mithridate.poisonset import PoisonSet
 from mithridate.testing import CornerMark
 from tests.conftest import stripes
@@ -105,6 +105,11 @@ def table() -> Poison:
     return Poison(rows=Dataset(inputs=torch.zeros(3, 2), labels=BASE.labels, ids=BASE.ids, space=space))
 
 
+def appended() -> Poison:
+    rows = poison_set().poison.rows
+    return Poison(rows=replace(rows, ids=rows.ids + FIRST_APPENDED), origins=rows.ids)
+
+
 def aimed(**changes: Any) -> Aims:
     return replace(AIMS, **changes)
 
@@ -121,6 +126,7 @@ NONE = torch.zeros(0, dtype=torch.int64)
         ({"poison": in_space(levels=17)}, "17 levels"),
         ({"poison": in_space(bounds=(-1.0, 1.0))}, r"bounds \(-1.0, 1.0\)"),
         ({"base": None}, "appends rows"),
+        ({"poison": appended()}, "appends rows"),
         ({"poison": Poison(rows=BASE.at(NONE)), "base": BASE.at(NONE)}, "has no rows"),
         ({"poison": with_rows(labels=torch.tensor([2, 1, 2]))}, "the poison of row 2 has another label than its base"),
         ({"poison": with_rows(inputs=BASE.all_inputs() + 0.3 / 255)}, "the poison lies between the 256 levels"),

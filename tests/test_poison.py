@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mithridate.dataset import Dataset, Space
-from mithridate.poison import Poison, no_poison
+from mithridate.poison import FIRST_APPENDED, Poison, no_poison
+from tests.tables import ADA, TABLE
 
 bounds = st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)])
 
@@ -70,3 +71,24 @@ def test_no_poison_changes_nothing():
     data = Dataset.of(torch.rand(3, 2), torch.zeros(3), space=Space(shape=(2,), num_classes=2))
     assert no_poison(data).apply(data).digest() == data.digest()
     assert no_poison(data).quantised().apply(data).digest() == data.digest()
+
+
+def test_rows_began_as_those_with_their_ids_or_as_their_origins():
+    data = Dataset.of(torch.rand(5, 2), torch.arange(5) % 2, space=Space(shape=(2,), num_classes=2), first_id=10)
+    replaced = Poison(rows=data.rows(torch.tensor([13, 11])))
+    assert replaced.clean(data).ids.tolist() == [13, 11]
+    rows = replace(replaced.rows, ids=FIRST_APPENDED + torch.arange(2))
+    assert Poison(rows=rows).clean(data) is None
+    began = Poison(rows=rows, origins=torch.tensor([12, 12])).clean(data)
+    assert torch.equal(began.inputs, data.inputs[[2, 2]])
+    assert Poison(rows=rows, origins=torch.tensor([12, 99])).clean(data) is None
+    assert len(no_poison(data).clean(data)) == 0
+
+
+def test_poison_of_a_table_is_rounded_to_valid_rows():
+    clean = Dataset.of(torch.tensor([ADA]), torch.zeros(1), space=TABLE)
+    moved = clean.inputs.clone()
+    moved[0, :6] = torch.tensor([38.9, 7.5, 0.0, 0.4, 0.6, 0.7])
+    poison = Poison(rows=replace(clean, inputs=moved))
+    assert poison.quantised().rows.inputs[0, :6].tolist() == [39, 7.5, 0, 0, 1, 1]
+    assert poison.towards(clean).rows.inputs[0, :6].tolist() == [38, 7.5, 0, 1, 0, 1]

@@ -22,9 +22,11 @@ from mithridate.errors import DataError, FormatError, StoreError
 from mithridate.goal import Aims
 from mithridate.inspection import summary
 from mithridate.manifest import as_text
-from mithridate.poison import Poison, Trigger
+from mithridate.poison import FIRST_APPENDED, Poison, Trigger
 from mithridate.poisonset import MANIFEST, TENSORS, PoisonSet, read, write
 from tests.conftest import stripes
+from tests.tables import ADA, TABLE, tables
+from tests.tables import rows as table_rows
 
 DETAILS = {
     "attack": {"name": "gradient-matching", "steps": 250, "radius": 8 / 255},
@@ -40,6 +42,7 @@ SPACE = {
     "mean": [],
     "std": [],
 }
+COLUMN = {"name": "a", "kind": "real", "low": 0.0, "high": 1.0, "group": "", "category": "", "mutable": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +147,83 @@ def test_keeps_real_valued_tables_and_empty_poison(tmp_path: Path) -> None:
         poison = Poison(rows=rows.at(slice(count)))
         write(tmp_path / "set", poison=poison, base=rows.at(slice(count)), aims=aims, details={}, data_digest="")
         check_same(read(tmp_path / "set"), poison, rows.at(slice(count)), aims)
+
+
+def test_appended_rows_come_back_with_their_origins(tmp_path: Path, train: Dataset, aims: Aims) -> None:
+    origins = torch.tensor([20, 2, 20])  # one of them twice
+    rows = replace(train.rows(origins), ids=FIRST_APPENDED + torch.arange(3))
+    poison = Poison(rows=replace(rows, inputs=rows.inputs // 2), origins=origins)
+    base = poison.clean(train)
+    write(tmp_path / "set", poison=poison, base=base, aims=aims, details=DETAILS, data_digest=train.digest())
+    found = read(tmp_path / "set")
+    check_same(found, poison, base, aims)
+    assert same(found.poison.origins, origins)
+    clean = found.poison.clean(train)
+    assert clean is not None
+    assert found.base is not None
+    assert clean.digest() == found.base.digest()
+    assert found.manifest["version"] == 2
+    said = summary(found)
+    assert (said["rows"], said["origins"], said["relabelled"]) == (3, [20, 2, 20], 0)
+
+
+def test_origins_without_their_clean_rows_are_refused(tmp_path: Path, train: Dataset, aims: Aims) -> None:
+    rows = replace(train.rows(torch.tensor([20, 2])), ids=FIRST_APPENDED + torch.arange(2))
+    poison = Poison(rows=rows, origins=torch.tensor([20, 2]))
+    for base, words in ((None, "needs their clean rows"), (train.rows(torch.tensor([20, 3])), "ids of its origins")):
+        with pytest.raises(DataError, match=words):
+            write(tmp_path / "set", poison=poison, base=base, aims=aims, details={}, data_digest="")
+    with pytest.raises(
+        DataError, match=r"2 rows needs as many int64 origins, but they are torch.int64 of shape \(1,\)"
+    ):
+        Poison(rows=rows, origins=torch.tensor([20]))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(space=tables(), seed=st.integers(0, 1000), appended=st.booleans(), count=st.integers(0, 4))
+def test_poison_of_any_table_comes_back(tmp_path: Path, space: Space, seed: int, appended: bool, count: int) -> None:
+    data, draws = table_rows(6, space=space, seed=seed), torch.Generator().manual_seed(seed)
+    origins = torch.randint(0, 6, (count,), generator=draws) if appended else torch.randperm(6, generator=draws)[:count]
+    base = data.rows(origins)
+    wild = base.inputs + space.unit(base.inputs) * torch.randn(base.inputs.shape, generator=draws)
+    rows = replace(base, inputs=wild, ids=FIRST_APPENDED + torch.arange(count) if appended else origins)
+    poison = Poison(rows=rows, origins=origins if appended else None)
+    aims = Aims(inputs=data.inputs[:2], labels=data.labels[:2], wanted=None)
+    write(tmp_path / "set", poison=poison, base=base, aims=aims, details={}, data_digest="")
+    found = read(tmp_path / "set")
+    check_same(found, poison.quantised(), base, aims)
+    assert same(found.poison.origins, poison.origins)
+    if count:
+        found.poison.rows.checked()
+
+
+def test_says_which_columns_of_a_table_are_changed() -> None:
+    base = Dataset.of(torch.tensor([ADA, ADA, ADA]), torch.tensor([0, 1, 1]), space=TABLE)
+    inputs = base.inputs.clone()
+    inputs[:, 0] = torch.tensor([36.0, 37.0, 72.0])
+    inputs[1:, 2:5] = torch.tensor([1.0, 0.0, 0.0])
+    inputs[1, 5] = 0.0
+    poison = Poison(rows=replace(base, inputs=inputs))
+    found = summary(PoisonSet(poison=poison, base=base, aims=no_aims(), manifest={}))
+    assert found["columns"] == ["age", "income", "work", "married", "sex", "born"]
+    assert found["changed_columns"] == {"age": 2, "work": 2, "married": 1}
+    assert list(found["changed_columns"]) == ["age", "work", "married"]  # most first
+    assert found["largest_change"] == 1.0
+    assert "largest_change_255ths" not in found
+    unknown = summary(PoisonSet(poison=poison, base=None, aims=no_aims(), manifest={}))
+    assert unknown["changed_columns"] is unknown["largest_change"] is None
+
+
+def no_aims() -> Aims:
+    return Aims(inputs=torch.zeros(0, 9), labels=torch.zeros(0, dtype=torch.int64), wanted=None)
+
+
+def test_what_needs_no_columns_and_no_origins_is_written_as_it_was_before_there_were_any(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert manifest["version"] == 1
+    assert "origins" not in manifest
+    assert manifest["space"].keys() == SPACE.keys()
+    assert json.loads(json.dumps(read(folder).manifest)) == manifest
 
 
 def test_equal_content_gives_equal_bytes(
@@ -273,7 +353,7 @@ def edit_tensors(folder: Path, **changes: Tensor | None) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 2}, "version 2, but this release reads up to version 1; upgrade"),
+        ({"version": 3}, "version 3, but this release reads up to version 2; upgrade"),
         ({"version": "1"}, "version: Input should be a valid integer"),
         ({"format": "zip"}, "format: Input should be 'mithridate-poison-set'"),
         ({"ids": [1, "2", 3]}, "ids.1: Input should be a valid integer"),
@@ -284,6 +364,10 @@ def edit_tensors(folder: Path, **changes: Tensor | None) -> None:
         ({"trace": {"loss": ["many"]}}, "trace.loss.0"),
         ({"extra": 1}, "extra: Extra inputs are not permitted"),
         ({"space": None}, "space: Input"),
+        ({"origins": [1, 2, 3]}, "lacks 'base_ids'"),
+        ({"space": SPACE | {"columns": [{"name": "age"}]}}, "space.columns.0.kind: Field required"),
+        ({"space": SPACE | {"columns": [COLUMN]}}, "rows of 1 columns have the shape (1,)"),
+        ({"space": SPACE | {"columns": [COLUMN | {"low": 2.0}]}}, "needs a lower and a higher"),
         ({"space": SPACE | {"num_classes": 2**70}}, "space.num_classes"),
         ({"space": SPACE | {"shape": [2**70, 6, 6]}}, "inputs have shape (3, 3, 6, 6)"),
         ({"space": SPACE | {"bounds": [1.0, 0.0]}}, "bounds must be"),
@@ -322,6 +406,7 @@ def test_a_wrong_manifest_is_a_sentence(folder: Path, change: dict[str, Any], wo
         ({"target_inputs": torch.full((1, 3, 6, 6), math.nan)}, "NaN"),
         ({"target_inputs": torch.zeros(2, 3, 6, 6)}, "2 inputs need 2 labels"),
         ({"ids": torch.tensor([20, 2, 12])}, "'ids' differs"),
+        ({"base_ids": torch.tensor([20, 2, 12])}, "'base_ids' differs"),
     ],
 )
 def test_wrong_tensors_are_a_sentence(folder: Path, change: dict[str, Tensor | None], words: str) -> None:

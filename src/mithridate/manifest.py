@@ -12,14 +12,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
+from mithridate.columns import Column, Kind
 from mithridate.errors import FormatError
+from mithridate.space import Space
 
 FORMAT = "mithridate-poison-set"
-VERSION = 1
+VERSION = 2
+"""The newest version: it has ``columns`` in the space, and ``origins``. What needs neither is still written as 1."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class ColumnEntry(_Strict):
+    """A :class:`~mithridate.columns.Column`."""
+
+    name: str
+    kind: Kind
+    low: FiniteFloat
+    high: FiniteFloat
+    group: str
+    category: str
+    mutable: bool
 
 
 class SpaceEntry(_Strict):
@@ -32,6 +47,12 @@ class SpaceEntry(_Strict):
     classes: tuple[str, ...]
     mean: tuple[FiniteFloat, ...]
     std: tuple[FiniteFloat, ...]
+    columns: tuple[ColumnEntry, ...] = ()
+
+    def space(self) -> Space:
+        """The space itself. Raises :class:`~mithridate.errors.DataError` where no data could live in it."""
+        columns = tuple(Column(**each.model_dump()) for each in self.columns)
+        return Space(**self.model_dump(exclude={"columns"}), columns=columns)
 
 
 class GoalEntry(_Strict):
@@ -45,15 +66,17 @@ class GoalEntry(_Strict):
 
 
 class Manifest(_Strict):
-    """``manifest.json``, version 1."""
+    """``manifest.json``, versions 1 and 2."""
 
     format: Literal["mithridate-poison-set"]
-    version: Literal[1]
+    version: Literal[1, 2]
     created_by: dict[str, str]
     """Versions of the software that wrote the set."""
     space: SpaceEntry
     ids: list[int]
     labels: list[int]
+    origins: list[int] | None = None
+    """Of appended rows, the ids of the training rows that they began as."""
     base_data_sha256: str
     """:meth:`Dataset.digest` of the clean training set."""
     goal: GoalEntry

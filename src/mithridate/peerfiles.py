@@ -17,7 +17,8 @@ from torch import Tensor
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import FormatError, StoreError
 from mithridate.goal import Aims
-from mithridate.poisonset import PoisonSet, place
+from mithridate.placing import place
+from mithridate.poisonset import PoisonSet
 
 _PROTOCOL = 4
 """Of the benchmark's own files, for readers as old as Python 3.4."""
@@ -39,7 +40,7 @@ def write_benchmark(folder: Path | str, poison_set: PoisonSet) -> Path:
     """
     rows, base, aims = poison_set.poison.rows.to("cpu"), poison_set.base, poison_set.aims
     _check_space(rows.space)
-    _check_rows(rows, base)
+    _check_rows(rows, base, appended=poison_set.poison.origins is not None)
     _check_aims(aims, wanted=int(rows.labels[0]))
     images, targets = _pictures(rows.inputs, rows.space, "poison"), _pictures(aims.inputs, rows.space, "target")
     contents = {
@@ -67,9 +68,9 @@ def _check_space(space: Space) -> None:
         )
 
 
-def _check_rows(rows: Dataset, base: Dataset | None) -> None:
+def _check_rows(rows: Dataset, base: Dataset | None, *, appended: bool) -> None:
     """Refuse poison that is more than other images in the place of training rows."""
-    if base is None:
+    if base is None or appended:
         raise FormatError("this poison appends rows, but in the benchmark's format every poison replaces a base row")
     if not len(rows):
         raise FormatError("this poison has no rows, but the benchmark's format tells the class wanted by the first one")

@@ -5,25 +5,24 @@
 ==================  =======================================================================================
 ``inputs``          ``(N, *shape)`` poisoned inputs: uint8 codes where the space has levels, else float32
 ``labels, ids``     ``(N,)`` int64
-``base``            ``(N, *shape)`` the clean inputs with the same ids; absent where the poison appends rows
+``base``            ``(N, *shape)`` the clean inputs that it began as; absent where rows of unknown origin are appended
 ``base_labels``     ``(N,)`` their labels
+``base_ids``        ``(N,)`` int64 ids of the origins of appended rows; absent where they are those of the poison
 ``target_inputs``   ``(T, *shape)`` judged inputs without trigger: uint8 codes where that loses nothing
 ``target_labels``   ``(T,)`` int64; likewise ``target_wanted`` and ``target_ids``, where there are any
 ==================  =======================================================================================
 
-Equal content gives equal bytes: keys are sorted and nothing depends on the time.
+Poison with origins, and poison of a table with named columns, is written as version 2 of the format; any other still as
+version 1. Equal content gives equal bytes: keys are sorted and nothing depends on the time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import secrets
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from mithridate.dataset import Dataset, Space
 from mithridate.errors import DataError, FormatError, MithridateError, StoreError, nearest
 from mithridate.goal import Aims
 from mithridate.manifest import FORMAT, VERSION, Manifest, as_text, first_fault, json_safe, parsed
+from mithridate.placing import place
 from mithridate.poison import Poison, Trigger
 from mithridate.settings import plain
 
@@ -52,7 +52,8 @@ class PoisonSet:
     poison: Poison
     """The poisoned rows in stored form (uint8 where the space has levels), and the trace of their crafting."""
     base: Dataset | None
-    """The clean rows with the same ids in the same order; None where the poison appends rows."""
+    """The clean rows that the poison began as, row by row: those with its ids, or the origins of appended rows. None
+    where appended rows name none."""
     aims: Aims
     """What a victim of this poison is judged on."""
     manifest: Mapping[str, Any]
@@ -73,11 +74,10 @@ def write(
     ``aims`` are the judged ones; ``details`` say how the poison was made (``threat``, ``attack``, ``seed``), and
     ``data_digest`` is :meth:`Dataset.digest` of the clean training set. An older poison set there is replaced.
 
-    Raises :class:`DataError` where ``base`` has other ids than the poison, and :class:`StoreError` where the folder
-    holds anything else or cannot be written.
+    ``base`` are the clean rows of the poison (:meth:`Poison.clean`). Raises :class:`DataError` where it has other ids
+    than the poison or its origins, and :class:`StoreError` where the folder holds anything else or cannot be written.
     """
-    if base is not None and not torch.equal(base.ids.cpu(), poison.rows.ids.cpu()):
-        raise DataError("the clean rows of a poison set must have the ids of the poison, in the same order")
+    _check_base(poison, base)
     tensors = safetensors.torch.save(_tensors(poison, base, aims))
     manifest = _manifest(poison, aims, details) | {
         "base_data_sha256": data_digest,
@@ -108,11 +108,22 @@ def read(folder: Path | str, *, triggers: Mapping[str, type[Trigger]] | None = N
         )
     try:
         trigger = _trigger(manifest.goal.trigger, triggers or {})
-        rows, base, aims = _assembled(manifest, _loaded(data), trigger)
+        poison, base, aims = _assembled(manifest, _loaded(data), trigger)
     except MithridateError as error:
         raise FormatError(f"the poison set '{folder}' cannot be used: {error}; export it again") from error
-    trace = {name: tuple(map(float, curve)) for name, curve in manifest.trace.items()}
-    return PoisonSet(poison=Poison(rows=rows, trace=trace), base=base, aims=aims, manifest=manifest.model_dump())
+    return PoisonSet(poison=poison, base=base, aims=aims, manifest=manifest.model_dump(exclude_unset=True))
+
+
+def _check_base(poison: Poison, base: Dataset | None) -> None:
+    """Refuse clean rows other than those that the poison began as."""
+    if poison.origins is not None and base is None:
+        raise DataError(
+            "a poison set of rows with origins needs their clean rows as base; give those of poison.clean()"
+        )
+    began = poison.rows.ids if poison.origins is None else poison.origins
+    if base is not None and not torch.equal(base.ids.cpu(), began.cpu()):
+        what = "the ids of the poison" if poison.origins is None else "the ids of its origins"
+        raise DataError(f"the clean rows of a poison set must have {what}, in the same order")
 
 
 def _tensors(poison: Poison, base: Dataset | None, aims: Aims) -> dict[str, Tensor]:
@@ -124,6 +135,7 @@ def _tensors(poison: Poison, base: Dataset | None, aims: Aims) -> dict[str, Tens
         "ids": rows.ids,
         "base": None if base is None else _stored(base.inputs, base.space),
         "base_labels": None if base is None else base.labels,
+        "base_ids": poison.origins,
         "target_inputs": _exactly_stored(aims.inputs, rows.space),
         "target_labels": aims.labels,
         "target_wanted": aims.wanted,
@@ -143,16 +155,17 @@ def _exactly_stored(inputs: Tensor, space: Space) -> Tensor:
 
 
 def _manifest(poison: Poison, aims: Aims, details: Mapping[str, Any]) -> dict[str, Any]:
+    space, origins = poison.rows.space, poison.origins
     return {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if space.columns or origins is not None else 1,
         "created_by": {
             "mithridate": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        "space": plain(poison.rows.space),
+        "space": plain(space),
         "ids": poison.rows.ids.tolist(),
         "labels": poison.rows.labels.tolist(),
         "goal": {
@@ -163,37 +176,7 @@ def _manifest(poison: Poison, aims: Aims, details: Mapping[str, Any]) -> dict[st
         },
         "details": json_safe(plain(dict(details))),
         "trace": {name: [float(value) for value in curve] for name, curve in poison.trace.items()},
-    }
-
-
-def place(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write ``files`` beside ``folder``, then move them there in one step: readers see the old set or the new one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
-    try:
-        fresh.mkdir()
-        for name, content in files.items():
-            with (fresh / name).open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        _move(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)  # gone already, unless something failed
-
-
-def _move(fresh: Path, folder: Path) -> None:
-    """Put ``fresh`` in the place of ``folder``; what was there comes back where that fails."""
-    old = fresh.with_name(f"{fresh.name}.old")
-    if folder.exists():
-        folder.rename(old)
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    } | ({} if origins is None else {"origins": origins.tolist()})
 
 
 def _check_free(folder: Path) -> None:
@@ -226,14 +209,24 @@ def _loaded(data: bytes) -> dict[str, Tensor]:
 
 def _assembled(
     manifest: Manifest, tensors: Mapping[str, Tensor], trigger: Trigger | None
-) -> tuple[Dataset, Dataset | None, Aims]:
+) -> tuple[Poison, Dataset | None, Aims]:
     """Poison, clean rows and aims, seen to agree with the manifest."""
-    space, goal = Space(**manifest.space.model_dump()), manifest.goal
+    space = manifest.space.space()
     ids, labels = _integers(tensors, "ids", manifest.ids), _integers(tensors, "labels", manifest.labels)
     rows = _rows(tensors, "inputs", labels=labels, ids=ids, space=space)
-    base = None
-    if "base" in tensors:
+    origins = None
+    if "base_ids" in tensors or manifest.origins is not None:
+        origins = _integers(tensors, "base_ids", manifest.origins or [])
+    trace = {name: tuple(map(float, curve)) for name, curve in manifest.trace.items()}
+    poison, base = Poison(rows=rows, trace=trace, origins=origins), None
+    if "base" in tensors or origins is not None:
         base = _rows(tensors, "base", labels=_named(tensors, "base_labels"), ids=ids, space=space)
+        base = base if origins is None else replace(base, ids=origins)  # of which one may come several times
+    return poison, base, _aims(manifest, tensors, trigger, space)
+
+
+def _aims(manifest: Manifest, tensors: Mapping[str, Tensor], trigger: Trigger | None, space: Space) -> Aims:
+    goal = manifest.goal
     aims = Aims(
         inputs=space.decode(_named(tensors, "target_inputs")),
         labels=_integers(tensors, "target_labels", goal.labels),
@@ -247,7 +240,7 @@ def _assembled(
     for each in (aims.labels, aims.wanted):
         if each is not None:  # labels and wanted classes must both be classes of the space
             _rows(tensors, "target_inputs", labels=each, ids=torch.arange(len(each)), space=space)
-    return rows, base, aims
+    return aims
 
 
 def _named(tensors: Mapping[str, Tensor], name: str) -> Tensor:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from mithridate.cli import app
+from mithridate.dataset import Dataset
 from mithridate.datasets.bundled import Bundled
 from mithridate.errors import FormatError
+from mithridate.goal import Aims
+from mithridate.poison import FIRST_APPENDED, Poison
+from mithridate.poisonset import write
+from tests.tables import ADA, TABLE
 
 
 @pytest.fixture
@@ -37,3 +45,22 @@ def test_a_hostile_pickle_is_refused(pickles: Path) -> None:
     (pickles / "target.pickle").write_bytes(b"\x80\x04cposix\nsystem\n\x8c\x04true\x85R.")
     with pytest.raises(FormatError, match=r"posix.*system"):
         CliRunner().invoke(app, ["inspect", str(pickles), "--data", "bundled"], catch_exceptions=False)
+
+
+def test_appended_rows_of_a_table_are_summed_up(tmp_path: Path) -> None:
+    data = Dataset.of(torch.tensor([ADA, ADA]), torch.tensor([0, 1]), space=TABLE)
+    base = data.rows(torch.arange(30) % 2)
+    inputs = base.inputs.clone()
+    inputs[:7, 0] = 90
+    rows = replace(base, inputs=inputs, ids=FIRST_APPENDED + torch.arange(30))
+    poison = Poison(rows=rows, origins=base.ids)
+    aims = Aims(inputs=data.inputs, labels=data.labels, wanted=None)
+    write(tmp_path / "set", poison=poison, base=base, aims=aims, details={}, data_digest="")
+    said = CliRunner().invoke(app, ["inspect", str(tmp_path / "set")])
+    assert said.exit_code == 0, said.output
+    assert "columns          age, income, work, married, sex, born\n" in said.output
+    assert "changed columns  age 7\n" in said.output
+    assert "largest change   0.7397\n" in said.output  # 54 of 73 years
+    assert f"origins          {', '.join(['0, 1'] * 10)} and 10 more\n" in said.output
+    whole = json.loads(CliRunner().invoke(app, ["inspect", str(tmp_path / "set"), "--json"]).output)
+    assert whole["origins"] == [0, 1] * 15

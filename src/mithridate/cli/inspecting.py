@@ -11,6 +11,9 @@ import typer
 if TYPE_CHECKING:
     from mithridate.poisonset import PoisonSet
 
+SHOWN = 20
+"""Items of a list that are printed; ``--json`` prints all."""
+
 
 def inspect(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A poison set, or the benchmark's three pickles.")],
@@ -26,8 +29,17 @@ def inspect(
         return
     width = max(len(str(name)) for name in facts)
     for name, value in facts.items():
-        text = ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
-        typer.echo(f"{str(name).replace('_', ' '):<{width}}  {text}")
+        typer.echo(f"{str(name).replace('_', ' '):<{width}}  {_in_words(value)}")
+
+
+def _in_words(value: object) -> str:
+    """A value on one line: of many items only the first."""
+    if isinstance(value, dict):
+        value = [f"{key} {each}" for key, each in value.items()]
+    if not isinstance(value, list):
+        return str(value)
+    rest = f" and {len(value) - SHOWN} more" if len(value) > SHOWN else ""
+    return ", ".join(map(str, value[:SHOWN])) + rest
 
 
 def _read(folder: Path, data: str) -> PoisonSet:
