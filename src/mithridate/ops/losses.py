@@ -9,7 +9,8 @@ from torch.nn import functional
 
 def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy ``(n,)`` float64 of logits ``(n, C)``, in nats; one that is no number counts as infinite."""
-    return functional.cross_entropy(logits.double(), labels, reduction="none").nan_to_num(nan=torch.inf)
+    found = functional.cross_entropy(logits.double(), labels, reduction="none")
+    return found.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def is_right(logits: Tensor, labels: Tensor) -> Tensor:
