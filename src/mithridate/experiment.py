@@ -216,8 +216,9 @@ class Experiment:
 
     def scenarios(self) -> list[ThreatModel]:
         """The base threat model, then each variation of it."""
-        return list(self._named_scenarios())
+        return list(self._named_scenarios)
 
+    @cached_property
     def _named_scenarios(self) -> dict[ThreatModel, str]:
         """Each scenario and its name, which depends on the base and the variation alone, never on other variations."""
         named = {self.threat: scenario_name(self.threat)}
@@ -238,7 +239,7 @@ class Experiment:
 
     def scenario_names(self) -> list[str]:
         """A name for each scenario, for tables."""
-        return list(self._named_scenarios().values())
+        return list(self._named_scenarios.values())
 
     def numbers(self, scenario: int = 0) -> range:
         """The numbers of the trials of a scenario."""

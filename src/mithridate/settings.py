@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,14 +25,16 @@ def plain(value: Any) -> Any:
     Two settings objects are equal if and only if their plain forms are, and the form is the same in every process.
     Fields that do not count when objects are compared are left out, and so are :data:`LATER` ones at their default.
     """
+    if value is None or isinstance(value, (str, int, float, bool)):  # most of what there is
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         name = getattr(type(value), "name", None)
-        head = {"name": name} if isinstance(name, str) else {}
-        return head | {
-            each.name: plain(getattr(value, each.name))
-            for each in fields(value)
-            if each.init and each.compare and not _left_out(each, getattr(value, each.name))
-        }
+        found = {"name": name} if isinstance(name, str) else {}
+        for each in _counted(type(value)):
+            inner = getattr(value, each.name)
+            if not (each.metadata.get("later") and inner == each.default):
+                found[each.name] = plain(inner)
+        return found
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (tuple, list, set, frozenset)):
@@ -40,14 +43,13 @@ def plain(value: Any) -> Any:
         return f"sha256:{_array_hash(value)}"
     if isinstance(value, Path):
         return str(value)
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
     return _named(value)
 
 
-def _left_out(field: Field[Any], value: Any) -> bool:
-    """Whether a field is a later one at its default."""
-    return bool(field.metadata.get("later")) and bool(value == field.default)
+@lru_cache(maxsize=1024)
+def _counted(kind: type) -> tuple[Field[Any], ...]:
+    """The fields of a dataclass that count when its objects are compared."""
+    return tuple(each for each in fields(kind) if each.init and each.compare)
 
 
 def fingerprint(*values: Any) -> str:
