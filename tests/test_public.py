@@ -47,5 +47,5 @@ def test_the_python_lines_of_the_readme_run(capsys):
     assert "steps=2" in small
     names: dict = {}
     exec(compile(small, "README.md", "exec"), names)
-    assert set(names["metrics"]) == {"success", "clean_accuracy"}
+    assert set(names["metrics"]) == {"success", "clean_accuracy", "error"}
     assert "success" in capsys.readouterr().out

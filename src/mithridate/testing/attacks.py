@@ -19,7 +19,7 @@ from mithridate.seeding import Seed
 from mithridate.testing.bench import Bench, CornerMark, toy_bench
 from mithridate.testing.surroundings import undisturbed
 from mithridate.threat import Linf
-from mithridate.trial import noise_control
+from mithridate.trial import beginnings, noise_like
 
 TRIALS = 6
 """Trials of :func:`check_beats_noise`, each with a victim of the poison and one of noise."""
@@ -34,7 +34,7 @@ def bench_of(attack: Attack) -> Bench:
     }
     known = [goals[kind] for kind in attack.goals if kind in goals]
     assert known, f"{attack.name} names no goal of ours in goals, so it cannot be checked; it has {attack.goals}"
-    return toy_bench(known[0], rows=attack.rows[0])
+    return toy_bench(known[0], rows=attack.rows[0], labels="dirty" if attack.needs_dirty_labels else "clean")
 
 
 def check_attack(attack: Attack | type[Attack], *, bench: Bench | None = None) -> None:
@@ -106,12 +106,12 @@ def check_leaves_everything_alone(attack: Attack, bench: Bench) -> None:
 
 
 def check_beats_noise(attack: Attack, bench: Bench) -> None:
-    """Victims of the poison are nearer to the attacker's wish than victims of noise on the same rows (replace only).
+    """Victims of the poison are nearer to the attacker's wish than victims of noise on the same rows.
 
-    Nearness is the log-probability of the wanted class (or minus that of the true one), its gain over noise averaged
+    Attacks that only change labels are left out: noise keeps their labels, which are all they do. Nearness is the log-probability of the wanted class (or minus that of the true one), its gain over noise averaged
     over ``TRIALS`` trials; the mean must be more than two standard errors above zero.
     """
-    if "replace" not in attack.rows:
+    if attack.needs_dirty_labels:
         return
     gains = np.asarray([_gain(attack, bench, trial) for trial in range(TRIALS)])
     mean, error = gains.mean(), gains.std(ddof=1) / np.sqrt(TRIALS)
@@ -150,8 +150,8 @@ def _gain(attack: Attack, bench: Bench, trial: int) -> float:
     """How much nearer to the wish poison brings a victim than noise does, both trained from one seed."""
     goal, seed = bench.goal(trial), Seed(trial).child("victim")
     poison = bench.craft(attack, aims=goal.known, seed=trial)
-    ids = poison.rows.ids
-    noise = noise_control(bench.data.train, threat=bench.threat, ids=ids, seed=Seed(trial).child("noise"))
+    base = beginnings(poison, None, bench.data.train, seed=Seed(trial).child("noise"))
+    noise = noise_like(poison, base, threat=bench.threat, seed=Seed(trial).child("noise"))
     return _wish(bench, poison, goal.judged, seed) - _wish(bench, noise, goal.judged, seed)
 
 
