@@ -73,6 +73,7 @@ class TestTable:
             ((AGE, AGE), "two columns are called 'age'"),
             ((*one_hot("a", "x"), AGE, *one_hot("a", "y")), "'a' do not stand together"),
             ((*one_hot("a", "x"), replace(one_hot("a", "x")[0], name="other")), "'a' stand for one category"),
+            ((*one_hot("age", "x"), AGE), "a column and a group of one-hot columns are both called 'age'"),
             (one_hot("a", "x") + one_hot("a", "y", mutable=False), "some one-hot columns of 'a' are mutable and some"),
         ],
     )

@@ -87,6 +87,8 @@ def check_columns(columns: Sequence[Column]) -> None:
         group = members[0].group
         if group in groups:
             raise DataError(f"the one-hot columns of '{group}' do not stand together; put them side by side")
+        if group in names:
+            raise DataError(f"a column and a group of one-hot columns are both called '{group}'; rename one of them")
         groups.add(group)
         if len({each.category for each in members}) < len(members):
             raise DataError(f"two one-hot columns of '{group}' stand for one category; name each category once")

@@ -3,11 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
-from mithridate.dataset import Dataset, Space
+from mithridate.dataset import Column, Dataset, Space
 from mithridate.datasets.bundled import Bundled
 from mithridate.datasets.digits import Digits
 from mithridate.datasets.export import write_folder, write_parquet
@@ -15,8 +16,10 @@ from mithridate.datasets.folder import Folder
 from mithridate.datasets.manifest import folder_names
 from mithridate.datasets.parquet import Parquet
 from mithridate.errors import DataError
+from mithridate.poison import FIRST_APPENDED
 from tests.conftest import stripes
 from tests.datasets.generated import images
+from tests.tables import rows
 
 ODD = (
     "../../escape",
@@ -172,6 +175,30 @@ def test_leaves_nothing_behind_when_it_fails(tmp_path, write, monkeypatch):
 def test_leaves_nothing_but_what_it_was_asked_for(tmp_path, write):
     write(stripes(9, seed=1), tmp_path / "out")
     assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_table_is_written_as_it_was_before_its_groups_were_spread(tmp_path):
+    data = rows(30, seed=2, first_id=FIRST_APPENDED)
+    data = replace(data, space=replace(data.space, classes=("no", "yes")))
+    write_parquet(data, tmp_path / "table.parquet")
+    read = pq.read_table(tmp_path / "table.parquet").to_pylist()
+    expected = [
+        data.space.describe(row) | {"label": data.space.name(int(label)), "id": int(row_id)}
+        for row, label, row_id in zip(data.inputs, data.labels, data.ids, strict=True)
+    ]
+    assert [{**each, "income": float(str(np.float32(each["income"])))} for each in read] == expected
+    assert torch.equal(torch.tensor([each["income"] for each in read]), data.inputs[:, 1])
+
+
+def test_a_table_with_a_label_of_its_own_loses_none(tmp_path):
+    space = Space.table((Column(name="label"), Column(name="label_"), Column(name="x")), num_classes=2)
+    write_parquet(Dataset.of(torch.rand(2, 3), torch.arange(2), space=space), tmp_path / "table.parquet")
+    assert pq.read_schema(tmp_path / "table.parquet").names == ["label", "label_", "x", "label__", "id"]
+
+
+def test_a_table_is_no_folder_of_images(tmp_path):
+    with pytest.raises(DataError, match="cannot be written as a folder of images; write it as Parquet"):
+        write_folder(rows(4), tmp_path / "out")
 
 
 @WRITERS

@@ -1,4 +1,4 @@
-"""Images written to files that other programs read, without loss."""
+"""Images and tables written to files that other programs read, without loss."""
 
 from __future__ import annotations
 
@@ -26,12 +26,18 @@ ROW_GROUP = 10_000
 
 
 def write_parquet(dataset: Dataset, path: str | Path) -> None:
-    """Write 8-bit images as Parquet by the Hugging Face convention: ``image``, ``label``, and ``id``.
+    """Write 8-bit images as Parquet by the Hugging Face convention: ``image``, ``label``, and ``id``; or a table.
 
     Images are PNG, so nothing is lost; ``datasets.load_dataset("parquet", ...)`` reads them with their class names.
-    The file appears whole or not at all. Raises :class:`DataError` for data that PNG cannot hold, and where ``path``
-    is taken or cannot be written.
+    A table has its original columns (a one-hot group is one column of categories), then the name of its class as
+    ``label``, and ``id``. The file appears whole or not at all. Raises :class:`DataError` for data that PNG cannot
+    hold, and where ``path`` is taken or cannot be written.
     """
+    if dataset.space.columns:
+        table = _table(dataset)
+        with _whole(Path(path)) as unfinished:
+            pq.write_table(table, unfinished, row_group_size=ROW_GROUP, write_page_checksum=True)
+        return
     schema = _schema(dataset)
     codes = _codes(dataset)
     with _whole(Path(path)) as unfinished, pq.ParquetWriter(unfinished, schema, write_page_checksum=True) as writer:
@@ -60,10 +66,32 @@ def write_folder(dataset: Dataset, folder: str | Path) -> None:
         (unfinished / MANIFEST).write_text(manifest_text(names), encoding="utf-8")
 
 
+def _table(dataset: Dataset) -> pa.Table:
+    """The rows of a table as they were before one-hot groups were spread, with class names and ids behind them."""
+    space, values = dataset.space, dataset.checked().all_inputs().cpu().numpy()
+    assert space.layout is not None
+    groups = {space.columns[each.start].group: each for each in space.layout.groups}
+    found: dict[str, NDArray[Any]] = {}
+    for place, column in enumerate(space.columns):
+        if column.kind != "one-hot":
+            found[column.name] = values[:, place].astype(np.float32 if column.kind == "real" else np.int64)
+        elif column.group not in found:
+            own = groups[column.group]
+            names = np.array([each.category for each in space.columns[own]], dtype=object)
+            found[column.group] = names[values[:, own].argmax(1)]
+    classes = np.array([space.name(label) for label in range(space.num_classes)], dtype=object)
+    for name, last in (("label", classes[dataset.labels.cpu().numpy()]), ("id", dataset.ids.cpu().numpy())):
+        free = next(each for k in range(len(found) + 1) if (each := name + "_" * k) not in found)
+        found[free] = last
+    return pa.table(found)
+
+
 def _codes(dataset: Dataset) -> NDArray[np.uint8]:
     """The images as ``(N, C, H, W)`` uint8; floats are rounded to the level that stores them."""
     dataset.checked()
     space = dataset.space
+    if space.columns:
+        raise DataError("a table of named columns cannot be written as a folder of images; write it as Parquet")
     if len(space.shape) != 3 or space.shape[0] not in (1, 3):
         raise DataError(f"only images with 1 or 3 channels can be written as PNG, but inputs have shape {space.shape}")
     if space.levels != 256 or space.bounds != (0.0, 1.0):
