@@ -69,7 +69,7 @@ def test_parquet_holds_the_same_as_csv(tmp_path):
         ({"encoding": "utf-8-sig"}, {}),
         ({"head": "\n\n"}, {}),
         ({"ending": "\n\n"}, {}),
-        ({"ending": "\n,,,,\n"}, {}),
+        ({"ending": "\n,,,,\n  \n"}, {}),
     ],
 )
 def test_csv_may_be_written_in_many_ways(tmp_path, style, settings):

@@ -115,7 +115,7 @@ def test_a_text_that_is_no_table_is_told_with_the_row(tmp_path, fault):
 
 def test_rows_are_counted_as_they_stand_in_the_file(tmp_path):
     rows = people(age=lambda row: "abc" if row == 50 else row * 2 % 41)
-    file = write_csv(tmp_path / "people.csv", rows, head="\n", ending="\n\n")
+    file = write_csv(tmp_path / "people.csv", rows, head="\n", ending="\n \n\n")
     line = 1 + file.read_text().splitlines().index(next(t for t in file.read_text().splitlines() if "abc" in t))
     assert f"row {line} (the header is row 2), column 'age'" in refusal(Table(file=file, target="credit"))
     parquet = write_parquet(tmp_path / "people.parquet", [row | {"age": str(row["age"])} for row in rows])
