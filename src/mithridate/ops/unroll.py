@@ -88,6 +88,8 @@ def _check(method: Method, descent: Descent, last: int | None) -> None:
             "the implicit method needs an L2 penalty (l2 above 0): without one the Hessian of separable data is "
             "singular; use method: stored"
         )
+    if method == "approximate-reversal" and descent.nesterov:
+        raise ConfigError("approximate reversal has no form for Nesterov's momentum; use method: stored")
 
 
 def _every(method: Method, descent: Descent) -> int:
