@@ -160,6 +160,11 @@ class Learner(ABC):
         """Whether what its networks say has gradients in their inputs, which many attacks follow."""
         return True
 
+    @property
+    def seeded(self) -> bool:
+        """Whether another seed makes another network of the same rows, where no hook draws anything."""
+        return True
+
     def hook_problems(self, hooks: Sequence[Hook]) -> list[str]:
         """Why it cannot train with these hooks, found without training anything; empty where it can."""
         return []
@@ -211,6 +216,12 @@ class Around(Learner):
     def differentiable(self) -> bool:
         """As the learner inside."""
         return self.learner.differentiable
+
+    @final
+    @property
+    def seeded(self) -> bool:
+        """As the learner inside."""
+        return self.learner.seeded
 
     @final
     def hook_problems(self, hooks: Sequence[Hook]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,14 +11,21 @@ from mithridate import registry
 from mithridate.learner import Learner
 from mithridate.learners.augment import Augmentation
 from mithridate.learners.cached import Cached
-from mithridate.learners.recipes import RECIPES, recipe
+from mithridate.learners.estimator import Estimator
+from mithridate.learners.gradient_descent import GradientDescent
+from mithridate.learners.recipes import CLASSICAL, RECIPES, recipe
 from mithridate.learners.sgd import SGD
 from mithridate.models.mlp import MLP
 from mithridate.models.smallconvnet import SmallConvNet
+from mithridate.seeding import Seed
 from mithridate.testing import LEARNER_CHECKS, check_learner, toy
 
 NET = SmallConvNet(widths=(4, 6))
-QUICK = {"sgd": SGD(model=NET, epochs=6, batch_size=16, lr=0.05, schedule="one-cycle")}
+QUICK = {
+    "sgd": SGD(model=NET, epochs=6, batch_size=16, lr=0.05, schedule="one-cycle"),
+    "gradient-descent": GradientDescent(loss="softmax", hidden=5, steps=60, lr=0.5),
+    "sklearn": Estimator(estimator="random-forest", parameters={"n_estimators": 8}),
+}
 """A small instance of every learner, since a learner needs a model."""
 
 
@@ -32,6 +41,13 @@ def test_every_learner_keeps_its_promises(name, promise):
 def test_every_recipe_keeps_its_promises(name):
     rate = {"lr": 1e-3} if "fine-tune" in name else {}  # from scratch, its own rate gets nowhere in six epochs
     check_learner(recipe(name, model=NET, epochs=6, batch_size=16, drops=(4,), **rate), data=toy(120, seed=1))
+
+
+@pytest.mark.parametrize("name", sorted(CLASSICAL))
+def test_every_classical_recipe_keeps_its_promises(name):
+    data = toy(120, seed=1)
+    two = replace(data.at(data.labels < 2), space=replace(data.space, num_classes=2))
+    check_learner(recipe(name), data=two)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +82,11 @@ class Broken(Learner):
         return f"broken ({self.how})"
 
     def build(self, space, seed):
-        return QUICK["sgd"].build(space, seed)
+        return QUICK["sgd"].build(space, Seed(0) if self.how == "one start" else seed)
+
+    @property
+    def seeded(self):
+        return self.how != "denies its seed"
 
     def augment(self, inputs, *, space, generator):
         return inputs.detach() + 0 * inputs if self.how == "detached" else inputs
@@ -86,6 +106,8 @@ class Broken(Learner):
     ("how", "promise", "sentence"),
     [
         ("unseeded", "same seed, same weights", "two networks from one seed"),
+        ("one start", "other seed, other weights", "starts with the same weights from two seeds, but seeded is True"),
+        ("denies its seed", "other seed, other weights", "with other weights from two seeds, but seeded is False"),
         ("learns nothing", "the loss falls", "ends with a loss of"),
         ("global randomness", "leaves everything alone", "torch's global random state"),
         ("detached", "augmentation is differentiable", "stops gradients"),

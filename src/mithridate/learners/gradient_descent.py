@@ -88,6 +88,11 @@ class GradientDescent(Unrollable):
         names = {"logistic": "logistic-regression", "softmax": "softmax-regression", "smoothed-hinge": "linear-svm"}
         return names.get(self.loss, squared)
 
+    @property
+    def seeded(self) -> bool:
+        """Only by a perceptron's initial weights, where these are not fixed."""
+        return self.hidden > 0 and self.initial_seed is None
+
     def score_loss(self) -> ScoreLoss:
         """The loss of scores."""
         return SmoothedHinge(self.temperature) if self.loss == "smoothed-hinge" else LOSSES[self.loss]

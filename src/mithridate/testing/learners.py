@@ -8,10 +8,12 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from mithridate.dataset import Dataset
-from mithridate.learner import Learner
+from mithridate.learner import Learner, predictions
+from mithridate.model import Classifier
 from mithridate.seeding import Seed
 from mithridate.testing.bench import toy_bench
 from mithridate.testing.surroundings import undisturbed
@@ -27,21 +29,31 @@ def check_learner(learner: Learner, *, data: Dataset | None = None) -> None:
 
 
 def check_same_seed_same_weights(learner: Learner, data: Dataset) -> None:
-    """The seed decides the weights bit for bit (on a CPU), whatever the global random state."""
-    first = learner.fit(data, seed=Seed(1)).model.state_dict()
+    """The seed decides the weights bit for bit (on a CPU), whatever the global random state; so too what is said."""
+    first = learner.fit(data, seed=Seed(1)).model
     torch.rand(3)
-    again = learner.fit(data, seed=Seed(1)).model.state_dict()
-    for name, value in first.items():
-        assert torch.equal(value, again[name]), f"{learner} trains two networks from one seed: '{name}' differs"
+    again = learner.fit(data, seed=Seed(1)).model
+    other = again.state_dict()
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, other[name]), f"{learner} trains two networks from one seed: '{name}' differs"
+    one, two = (predictions(each, data.all_inputs()) for each in (first, again))
+    assert torch.equal(one, two), f"{learner} trains two networks from one seed: they say different things"
 
 
 def check_other_seed_other_weights(learner: Learner, data: Dataset) -> None:
-    """Another seed starts elsewhere, and ends elsewhere."""
+    """Another seed starts elsewhere, and ends elsewhere; or all in the same place, if the learner is not ``seeded``.
+
+    Networks whose weights are not in tensors are told apart by what they say once trained.
+    """
     models = [learner.build(data.space, Seed(k)) for k in (1, 2)]
     fitted = [learner.fit(data, seed=Seed(k)).model for k in (1, 2)]
-    for (one, two), when in ((models, "starts"), (fitted, "ends")):
-        same = all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
-        assert not same, f"{learner} {when} with the same weights from two seeds"
+    for pair, when in ((models, "starts"), (fitted, "ends")):
+        if pair is models and not learner.remembered:
+            continue  # an estimator that is not fitted says nothing
+        one, two = (_decided(learner, each, data) for each in pair)
+        same = all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+        weights = "the same weights" if same else "other weights"
+        assert same != learner.seeded, f"{learner} {when} with {weights} from two seeds, but seeded is {learner.seeded}"
 
 
 def check_loss_falls(learner: Learner, data: Dataset) -> None:
@@ -90,6 +102,11 @@ LEARNER_CHECKS: Mapping[str, Callable[[Learner, Dataset], None]] = MappingProxyT
         "augmentation is differentiable": check_augmentation_is_differentiable,
     }
 )
+
+
+def _decided(learner: Learner, model: Classifier, data: Dataset) -> list[Tensor]:
+    """What training decided: the weights, or where they are not all in tensors, what is said of the rows."""
+    return list(model.parameters()) if learner.remembered else [predictions(model, data.all_inputs())]
 
 
 def _loss(model: torch.nn.Module, data: Dataset) -> float:
