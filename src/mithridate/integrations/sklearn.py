@@ -18,11 +18,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, is_classifier
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -31,17 +28,21 @@ from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import Defense, protect
 from mithridate.errors import ConfigError, DataError
+from mithridate.integrations.rows import (
+    Kept,
+    Statistics,
+    UnfitError,
+    classes_of,
+    dataset_of,
+    seed_of,
+    statistics,
+    validated,
+)
 from mithridate.learner import Hook, Learner, Progress, predictions
 from mithridate.learners.fitted import Feed, FittedEstimator, Floats, hook_problems, training
 from mithridate.learners.sgd import SGD
 from mithridate.models.mlp import MLP
 from mithridate.seeding import Seed
-
-Statistics = tuple[Floats, Floats]
-
-
-class UnfitError(DataError, ValueError):
-    """Rows that cannot be trained on; a ``ValueError`` as well, which scikit-learn asks for."""
 
 
 def _has(method: str) -> Callable[[Any], bool]:
@@ -66,13 +67,13 @@ class DefendedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         estimator: Any,
         defense: Any = "label-sanitisation",
         *,
-        dense_limit: int = 100_000_000,
+        dense_limit: int = 50_000_000,
         random_state: Any = 0,
     ) -> None:
         """Defend ``estimator`` by ``defense``: a name, a mapping with a name and settings, an object, or a list of any.
 
         Of a list the first is innermost. Sparse rows are made dense where the defense looks at them, up to
-        ``dense_limit`` numbers (4 bytes each). ``random_state`` decides what the defense draws and every random state
+        ``dense_limit`` numbers (20 bytes each for a while). ``random_state`` decides what the defense draws and every random state
         that the estimator leaves open.
         """
         self.estimator = estimator
@@ -87,15 +88,15 @@ class DefendedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         that plays the oracle, and for an estimator that is no classifier; :class:`UnfitError` (a ``ValueError``) for
         rows that cannot be trained on.
         """
-        X, y = _validated(self, X, y, accept_sparse="csr")  # noqa: N806
-        self.classes_, labels = _classes(y, "DefendedClassifier")
+        X, y = validated(self, X, y, accept_sparse="csr")  # noqa: N806
+        self.classes_, labels = classes_of(y, "DefendedClassifier")
         who = type(self.estimator).__name__
         if not is_classifier(self.estimator):
             raise ConfigError(f"DefendedClassifier needs a classifier, but {who} is none")
-        kept = _Kept(X, self.classes_, limit=self.dense_limit)
-        data = _dataset(kept.scaled, labels, len(self.classes_))
+        kept = Kept(X, self.classes_, limit=self.dense_limit)
+        data = dataset_of(kept.scaled, labels, self.classes_)
         learner = protect(_Clones(self.estimator, kept, who), _defenses(self.defense, data.space))
-        model = _fitted(learner, data, _seed(self.random_state)).model
+        model = _fitted(learner, data, seed_of(self.random_state)).model
         if not isinstance(model, FittedEstimator):
             raise ConfigError(
                 f"DefendedClassifier needs a defense that removes or relabels rows before training, but {learner.name} "
@@ -130,7 +131,7 @@ class DefendedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
 
     def _ask(self, method: str, X: Any) -> Any:  # noqa: N803
         check_is_fitted(self)
-        return getattr(self.estimator_, method)(_validated(self, X, accept_sparse="csr"))
+        return getattr(self.estimator_, method)(validated(self, X, accept_sparse="csr"))
 
     def _of_all_classes(self, found: NDArray[Any], absent: float) -> NDArray[Any]:
         """Columns ``(n, k)`` of the classes that were left, as columns ``(n, C)`` of all classes."""
@@ -175,18 +176,18 @@ class LearnerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises :class:`ConfigError` for a learner that does not fit the rows, and :class:`UnfitError` (a ``ValueError``)
         for rows that cannot be trained on.
         """
-        X, y = _validated(self, X, y, dtype=np.float64)  # noqa: N806
-        self.classes_, labels = _classes(y, "LearnerClassifier")
+        X, y = validated(self, X, y, dtype=np.float64)  # noqa: N806
+        self.classes_, labels = classes_of(y, "LearnerClassifier")
         learner: Learner = _perceptron()
         if self.learner is not None:
             learner = config.parse(Learner, self.learner, where="learner")  # type: ignore[type-abstract]
         as_they_are: Statistics = (np.zeros(X.shape[1]), np.ones(X.shape[1]))
-        self.mean_, self.scale_ = _statistics(X) if self.standardise else as_they_are
-        data = _dataset(self._scaled(X), labels, len(self.classes_))
+        self.mean_, self.scale_ = statistics(X) if self.standardise else as_they_are
+        data = dataset_of(self._scaled(X), labels, self.classes_)
         wrong = learner.problems(data.space)
         if wrong:
             raise ConfigError("; ".join(wrong))
-        self.model_ = _fitted(learner, data, _seed(self.random_state)).model.double()
+        self.model_ = _fitted(learner, data, seed_of(self.random_state)).model.double()
         return self
 
     def decision_function(self, X: Any) -> Floats:  # noqa: N803
@@ -207,7 +208,7 @@ class LearnerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _logits(self, X: Any) -> Floats:  # noqa: N803
         check_is_fitted(self)
-        rows = torch.from_numpy(self._scaled(_validated(self, X, dtype=np.float64)).astype(np.float64))
+        rows = torch.from_numpy(self._scaled(validated(self, X, dtype=np.float64)).astype(np.float64))
         found: Floats = predictions(self.model_, rows).double().numpy()
         return found
 
@@ -219,38 +220,6 @@ class LearnerClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def _perceptron() -> SGD:
     """What learns small tables in a second."""
     return SGD(model=MLP(hidden=(32,)), epochs=30, batch_size=32, lr=0.1, schedule="one-cycle", augmentation=None)
-
-
-class _Kept(Feed):
-    """The user's own rows and classes, found again by what the defense sees of them."""
-
-    def __init__(self, rows: Any, names: NDArray[Any], *, limit: int) -> None:
-        count, width = rows.shape
-        if sparse.issparse(rows) and count * width > limit:
-            raise UnfitError(
-                f"{count} sparse rows of {width} columns are {count * width} numbers once made dense for the defense, "
-                f"but dense_limit is {limit}; keep fewer columns (max_features of a vectoriser) or raise it"
-            )
-        self.rows, self.names = rows, names
-        dense = np.asarray(rows.toarray() if sparse.issparse(rows) else rows, np.float64)
-        self.mean, self.scale = _statistics(dense)
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.scaled: NDArray[np.float32] = ((dense - self.mean) / self.scale).astype(np.float32)
-        self.places = {row.tobytes(): k for k, row in enumerate(self.scaled)}
-
-    def training(self, data: Dataset) -> Any:
-        return self.rows[data.ids.cpu().numpy()]
-
-    def asked(self, features: Floats) -> Any:
-        """The rows themselves; of rows that are not among them, the nearest thing to what they would be."""
-        places = [self.places.get(row.tobytes(), -1) for row in features.astype(np.float32)]
-        if -1 not in places:
-            return self.rows[places]
-        dense = features * self.scale + self.mean
-        return sparse.csr_matrix(dense) if sparse.issparse(self.rows) else dense
-
-    def named(self, labels: NDArray[np.int64]) -> NDArray[Any]:
-        return self.names[labels]
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,48 +269,8 @@ def _defenses(given: Any, space: Space) -> list[Defense]:
     return found
 
 
-def _dataset(rows: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> Dataset:
-    """Rows numbered from 0, in a space around them. Raises :class:`UnfitError` where float32 cannot hold them."""
-    if not np.isfinite(rows).all():
-        raise UnfitError("the rows hold numbers too large for float32; scale them first")
-    low, high = min(float(rows.min()), -1.0), max(float(rows.max()), 1.0)
-    space = Space(shape=(rows.shape[1],), num_classes=classes, bounds=(low, high))
-    return Dataset.of(torch.from_numpy(rows), torch.from_numpy(labels), space=space)
-
-
 def _fitted(learner: Learner, data: Dataset, seed: Seed) -> Progress:
     try:
         return learner.fit(data, seed=seed)
     except DataError as error:
         raise UnfitError(str(error)) from error
-
-
-def _statistics(rows: Floats) -> Statistics:
-    """Mean and standard deviation of each column, ``(d,)``; 1 for a column that is constant."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = rows.mean(0), rows.std(0)
-    return mean, np.where(scale > 0, scale, 1.0)
-
-
-def _classes(labels: Any, who: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The classes ``(C,)``, ascending, and the number of each row's ``(n,)``."""
-    check_classification_targets(labels)
-    classes, numbers = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise UnfitError(f"{who} needs rows of at least two classes, but all {len(labels)} are of one class")
-    return classes, numbers.reshape(-1).astype(np.int64)
-
-
-def _seed(random_state: Any) -> Seed:
-    """The seed that scikit-learn's ``random_state`` stands for; None draws one from numpy's global state."""
-    return Seed(int(check_random_state(random_state).randint(2**31 - 1)))
-
-
-def _validated(estimator: Any, *rows_and_labels: Any, **checks: Any) -> Any:
-    """What scikit-learn's own validation makes of rows, or rows and labels; it notes their columns while fitting."""
-    fitting = len(rows_and_labels) == 2
-    try:
-        from sklearn.utils.validation import validate_data
-    except ImportError:  # before scikit-learn 1.6
-        return estimator._validate_data(*rows_and_labels, reset=fitting, **checks)
-    return validate_data(estimator, *rows_and_labels, reset=fitting, **checks)
