@@ -12,6 +12,7 @@ import pytest
 from mithridate.report import page
 from tests.report.fabricate import fabricate
 from tests.report.fabricate_defenses import fabricate_defenses, twenty
+from tests.report.fabricate_degrade import Made, fabricate_digits, fabricate_table
 from tests.report.fabricate_polytopes import fabricate_polytopes
 
 pytestmark = pytest.mark.browser
@@ -57,6 +58,33 @@ def defended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def featured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two feature-space attacks in five networks, with published numbers and a pretraining."""
     return page.write(fabricate_polytopes(tmp_path_factory.mktemp("featured"), trials=2, networks=5, name=HOSTILE[0]))
+
+
+@pytest.fixture(scope="module")
+def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three attacks in four amounts on two victims under four defenses, on a table."""
+    defenses = {"none": 1.0, "label-sanitisation": 0.3, "slab": 0.6, "sphere": 0.8, "roni": 0.95}
+    victims = {"logistic-regression": 0.07, "mlp-10": 0.06}
+    made = Made(budgets=(0.1, 0.02, 0.05, 0.15), victims=victims, defenses=defenses)
+    return page.write(fabricate_table(tmp_path_factory.mktemp("degraded"), made))
+
+
+@pytest.fixture(scope="module")
+def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An error-specific attack on digits."""
+    return page.write(fabricate_digits(tmp_path_factory.mktemp("mistaken")))
+
+
+@pytest.fixture
+def opened_degraded(browser: Any, degraded: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The report about attacks that degrade, likewise."""
+    yield from _window(browser, degraded, *request.param)
+
+
+@pytest.fixture
+def opened_mistaken(browser: Any, mistaken: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The report about an error-specific attack, likewise."""
+    yield from _window(browser, mistaken, *request.param)
 
 
 @pytest.fixture
@@ -206,3 +234,55 @@ def test_a_published_number_leads_to_its_source(opened_featured: Any):
     table.get_by_role("link", name="source 1").first.click()
     assert opened_featured.evaluate("location.hash") == "#source-1"
     assert "Schwarzschild" in opened_featured.locator("#source-1").inner_text()
+
+
+@pytest.mark.parametrize("opened_degraded", SCREENS, indirect=True, ids=lambda screen: f"{screen[0]}-{screen[1]}")
+def test_error_over_poison_fits_on_every_screen(opened_degraded: Any):
+    """No sideways scrolling of the page or of the defenses; no name beside a line leaves its figure."""
+    assert opened_degraded.locator(".sentence").bounding_box()["y"] < 800
+    assert opened_degraded.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    figures = opened_degraded.locator("#curves .plotted svg")
+    assert figures.count() == 2 * 2
+    inside = """all => all.every(svg => [...svg.querySelectorAll("text")].every(text => {
+      const [outer, inner] = [svg, text].map(each => each.getBoundingClientRect());
+      return inner.left >= outer.left - 4 && inner.right <= outer.right + 4 && inner.right <= innerWidth;
+    }))"""
+    assert figures.evaluate_all(inside)
+    table = opened_degraded.locator("table.defended").first
+    assert table.evaluate("each => each.parentElement.scrollWidth <= each.parentElement.clientWidth")
+
+
+@pytest.mark.parametrize("opened_degraded", SCREENS[:2], indirect=True, ids=["light", "dark"])
+def test_numbers_stand_out_from_shaded_places(opened_degraded: Any):
+    """Contrast of at least 4.5 to 1 on the darkest places of the transfer table and of the confusion matrices."""
+    ratio = """cell => {
+      const probe = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+      const light = (...colours) => {
+        probe.clearRect(0, 0, 1, 1);
+        for (const colour of colours) { probe.fillStyle = colour; probe.fillRect(0, 0, 1, 1); }
+        const parts = [...probe.getImageData(0, 0, 1, 1).data].slice(0, 3).map(v => v / 255);
+        const linear = parts.map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+      };
+      const paper = getComputedStyle(document.body).backgroundColor, style = getComputedStyle(cell);
+      const [low, high] = [light(style.color), light(paper, style.backgroundColor)].sort((a, b) => a - b);
+      return (high + 0.05) / (low + 0.05);
+    }"""
+    for place in (".transfer tr:nth-child(2) td", ".matrix .right", ".matrix .wrong"):
+        cell = opened_degraded.locator(place).first
+        assert cell.evaluate("each => getComputedStyle(each).backgroundColor") != "rgba(0, 0, 0, 0)"
+        assert cell.evaluate(ratio) >= 4.5
+
+
+@pytest.mark.parametrize("opened_mistaken", SCREENS, indirect=True, ids=lambda screen: f"{screen[0]}-{screen[1]}")
+def test_ten_classes_and_pairs_of_digits_fit_on_every_screen(opened_mistaken: Any):
+    assert opened_mistaken.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    outline = "each => getComputedStyle(each).outlineStyle"
+    assert opened_mistaken.locator(".matrix .wished").first.evaluate(outline) == "solid"
+    pictures = opened_mistaken.locator("#poisons .twins img")
+    assert pictures.evaluate_all("all => all.every(each => each.complete && each.naturalWidth > 0)")
+    beside = """all => all.every(pair => {
+      const [clean, poison] = [...pair.querySelectorAll("img")].map(each => each.getBoundingClientRect());
+      return clean.top === poison.top && clean.right <= poison.left;
+    })"""
+    assert opened_mistaken.locator("#poisons > .twins li").evaluate_all(beside)

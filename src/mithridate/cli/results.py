@@ -9,26 +9,46 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from mithridate.report.words import KNOWLEDGE
+from mithridate.report.words import KNOWLEDGE, fine, signed
 
 _PLACES = ("attack", "scenario", "victim", "defense")
 _PLAIN = ("success (95 %)", "clean base rate", "noise control", "accuracy", "trials x victims")
 _DEFENDED = ("success", "accuracy", "dropped", "of poison", "of clean", "time")
+_GRADED = ("{} (95 %)", "clean data", "rise, points", "trials x victims")
+_GRADED_DEFENDED = ("{}", "clean data", "dropped", "of poison", "of clean", "time")
+"""The same for attacks that degrade, whose success is a mean share of test rows: the name of that goes first."""
+_MOST = 24
+"""Rows about such attacks; of longer tables those of the verdict's scenario and victim stand here."""
 
 
 def results_table(rows: Sequence[Mapping[str, object]], *, title: str) -> Group:
     """The summary for the terminal: what all rows share in words, the rest as a table, no number ever cut short.
 
     Where there are defenses, a control stands marked under the defense it controls, and below the table stands what
-    each defense is worth.
+    each defense is worth. A long table about attacks that degrade is cut to the scenario and victim of its verdict.
     """
+    kept = _kept(rows)
+    table = _table(kept, title)
+    if len(kept) < len(rows):
+        return Group(table, Text(f"  {len(rows) - len(kept)} further rows are in summary.json and in the report"))
+    return table
+
+
+def _kept(rows: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]:
+    places = {(row.get("scenario"), row.get("victim")) for row in rows if row.get("of_verdict")}
+    if len(rows) <= _MOST or not places:
+        return rows
+    return [row for row in rows if (row.get("scenario"), row.get("victim")) in places]
+
+
+def _table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
     if any(row.get("defense") != "none" for row in rows):
         return _defended_table(rows, title)
     shared, sources = _shared(rows), _sources(rows)
     table = Table()
     for heading in [name for name in _PLACES if name not in shared]:
         table.add_column(heading, overflow="fold")
-    for heading in _with_published(_PLAIN, sources):
+    for heading in _with_published(_headings(rows, _PLAIN, _GRADED), sources):
         table.add_column(heading, justify="right", overflow="fold")
     for row in rows:
         places = [_place(rows, row, name) for name in _PLACES if name not in shared]
@@ -41,13 +61,14 @@ def _defended_table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in [name for name in _PLACES if name not in shared]:
         table.add_column(heading, overflow="fold")
-    for heading in _with_published(_DEFENDED, sources):
-        table.add_column(heading, justify="right", overflow="fold")
+    for k, heading in enumerate(_with_published(_headings(rows, _DEFENDED, _GRADED_DEFENDED), sources)):
+        whole = k == 0 and bool(_measure(rows))  # its interval has more digits than others
+        table.add_column(heading, justify="right", overflow="fold", no_wrap=whole)
     for row in rows:
         places = [_place(rows, row, name) for name in _PLACES[:-1] if name not in shared]
         numbers = _with_published(_defended(row), sources, _published(row, sources))
         table.add_row(*map(Text, [*places, _defense(row), *numbers]))
-    found = [(row.get("defense"), row.get("comparison")) for row in rows]
+    found = [(row.get("defense"), row.get("comparison")) for row in rows if row.get("of_verdict", True)]
     said = [Text(f"  {name}: {each.get('words')}") for name, each in found if isinstance(each, dict)]
     sample = Text(f"  trials x victims: {rows[0].get('trials')} x {_ratio(rows[0])}, with 95 % intervals")
     alike = len({(row.get("trials"), row.get("victims")) for row in rows}) == 1
@@ -58,6 +79,24 @@ def _defended_table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
         else []
     )
     return Group(*_head(rows, title, shared), *([sample] if alike else []), table, *legend, *said, *_notes(sources))
+
+
+def subject(rows: Sequence[Mapping[str, object]]) -> str:
+    """What the table is about, for its title."""
+    if not _measure(rows):
+        return "success of the poisoner, and its controls"
+    what = str(_measure(rows))
+    return f"{what[:1].lower()}{what[1:]} under poison and on clean data, means over trials"
+
+
+def _measure(rows: Sequence[Mapping[str, object]]) -> object:
+    """What the success of attacks that degrade is a share of; None for other attacks."""
+    return next((row["measure"] for row in rows if row.get("measure")), None)
+
+
+def _headings(rows: Sequence[Mapping[str, object]], usual: Sequence[str], graded: Sequence[str]) -> list[str]:
+    what = str(_measure(rows) or "")
+    return [each.format(what[:1].lower() + what[1:]) for each in graded] if what else list(usual)
 
 
 def _shared(rows: Sequence[Mapping[str, object]]) -> list[str]:
@@ -72,8 +111,8 @@ def _place(rows: Sequence[Mapping[str, object]], row: Mapping[str, object], name
 
 
 def _box(rows: Sequence[Mapping[str, object]]) -> object:
-    """What the attacker knows of the victims, if it is the same in all rows."""
-    found = {row.get("box") for row in rows}
+    """What the attacker knows of the victims, if it is the same in all rows; label flips, which know nothing, aside."""
+    found = {row.get("box") for row in rows if row.get("box") or not row.get("measure")}
     return found.pop() if len(found) == 1 else None
 
 
@@ -129,6 +168,13 @@ def _defense(row: Mapping[str, object]) -> str:
 
 
 def _plain(row: Mapping[str, object]) -> list[str]:
+    if row.get("measure"):
+        return [
+            _fine(row.get("success")),
+            _share(row.get("base_rate")),
+            _rise(row),
+            f"{row.get('trials')} x {_ratio(row)}",
+        ]
     return [
         _interval(row.get("success")),
         _percent(row.get("base_rate")),
@@ -143,9 +189,11 @@ def _defended(row: Mapping[str, object]) -> list[str]:
     seconds, ratio = row.get("seconds_per_victim"), row.get("times_undefended")
     time = f"{seconds:.1f} s" if isinstance(seconds, (int, float)) else "-"
     time += f" ({ratio:.1f}x)" if isinstance(ratio, (int, float)) and row.get("defense") != "none" else ""
+    rates = [_interval(row.get("success")).replace("%, ", "-"), _percent(_mean(row.get("clean_accuracy")))]
+    if row.get("measure"):
+        rates = [_fine(row.get("success")), _share(row.get("base_rate"))]
     return [
-        _interval(row.get("success")).replace("%, ", "-"),  # "75% [44-92%]" stays on one line of a narrow terminal
-        _percent(_mean(row.get("clean_accuracy"))),
+        *rates,  # "75% [44-92%]" stays on one line of a narrow terminal
         f"{dropped:.0f}" if isinstance(dropped, (int, float)) and dropped else "-",
         _percent(row.get("poison_recall")) if dropped else "-",
         _tenth(row.get("clean_drop")) if dropped else "-",
@@ -169,6 +217,29 @@ def _interval(value: object) -> str:
     if not isinstance(value, dict) or value.get("mean") is None:
         return "not run"
     return f"{value['mean']:.0%} [{value['low']:.0%}, {value['high']:.0%}]"
+
+
+def _fine(value: object) -> str:
+    """A mean share with its interval, in as many digits as errors need: "7.1% [6.2-8.0%]"."""
+    if not isinstance(value, dict) or value.get("mean") is None:
+        return "not run"
+    if value["low"] == value["high"]:
+        return _share(value["mean"])
+    digits = 1 if value["mean"] < 0.0995 else 0
+    return f"{_share(value['mean'])} [{100 * value['low']:.{digits}f}-{100 * value['high']:.{digits}f}%]"
+
+
+def _share(value: object) -> str:
+    return fine(value).replace("\N{NO-BREAK SPACE}", "") if isinstance(value, (int, float)) else "not run"
+
+
+def _rise(row: Mapping[str, object]) -> str:
+    """How far a mean lies above clean data: "+20.0 [+19.6, +20.5]"; of a single trial without interval."""
+    rise = row.get("rise")
+    if not isinstance(rise, dict):
+        return "not known"
+    mean, low, high = (signed(100 * rise[part], 1).replace("\N{MINUS SIGN}", "-") for part in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]" if rise.get("trials", 0) > 1 else mean
 
 
 def _percent(value: object) -> str:

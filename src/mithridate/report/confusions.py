@@ -15,7 +15,7 @@ _MOST = 3
 """Confusions named in words."""
 _LEAST = 0.005
 """The least rise of a confusion that is named, as a share of its true class."""
-_DARKEST = 55
+_DARKEST = 48
 """Colour of a full class, in % of the full one."""
 
 

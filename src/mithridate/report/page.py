@@ -90,7 +90,7 @@ def _content(run: Run) -> dict[str, Any]:
         "goal": goal,
         "verdict": damage.damage(run, found) if goal else verdict.verdict(run),
         "degraded": degrade_panels.degraded(run, found, cell, goal) if goal and cell else None,
-        "rows": [_row(run, each) for each in found],
+        "rows": [] if goal else [_row(run, each) for each in found],
         **(_of_targets(run, found, cell, shown) if goal is None else _NO_TARGETS),
         "knowledge": words.KNOWLEDGE,
         "sources": beside.sources(run),

@@ -57,7 +57,11 @@ def rows(run: Run, craft: Craft, count: int) -> Rows | None:
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            found = {name: each[: min(count, each.get_shape()[0])] for name, each in slices.items() if each.get_shape()}
+            sizes = {name: shape[0] for name, each in slices.items() if (shape := each.get_shape())}
+            found = {  # an empty slice of nothing is refused, so what is empty is taken whole
+                name: slices[name][: min(count, size)] if size else file.get_tensor(name)
+                for name, size in sizes.items()
+            }
     except (SafetensorError, OSError, TypeError, ValueError):
         return None
     top = _top(path.with_name("manifest.json"))

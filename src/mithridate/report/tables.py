@@ -12,7 +12,7 @@ from mithridate.report.appraisal import headline
 from mithridate.report.beside import beside
 from mithridate.report.combinations import Cell, accuracy, cells, peak_memory, seconds, success
 from mithridate.report.comparison import Against, Comparison, comparisons
-from mithridate.report.damage import flips_beside
+from mithridate.report.damage import damage, flips_beside
 from mithridate.report.effects import certified, effect
 from mithridate.report.load import Run, read
 from mithridate.report.means import average, gap
@@ -41,12 +41,18 @@ def summary(run: Run) -> dict[str, Any]:
     Of attacks that degrade, ``success`` and the rates beside it are means of the share of test rows that is wrong, or
     mistaken as wished (``measure`` says which), with Student's t intervals over trials. Rows have in addition ``rise``
     (over clean data) and ``above_random_flips`` (null where those were not run), each the paired difference with its
-    interval and p, ``error`` (over the whole test set, in [0, 1]) and ``total_share`` (poisoned rows in all that is
-    trained on).
+    interval and p, ``error`` (over the whole test set, in [0, 1]), ``total_share`` (poisoned rows in all that is
+    trained on), and ``of_verdict`` where attack, scenario and victim are those of the verdict. That stands beside the
+    rows as ``verdict``, with its ``sentence``, its ``standing`` and what says so (``words``).
     """
-    found = [cell for cell in cells(run) if cell.poisoned]
+    every = cells(run)
+    found = [cell for cell in every if cell.poisoned]
     rows = [row for group in _groups(found) for row in _rows(run, group)]
-    return {"rows": rows if run.degradation is None else _degraded(run, found, rows)}
+    said = damage(run, every)
+    if said is None:
+        return {"rows": rows}
+    verdict = {"sentence": said.sentence, "standing": said.standing, "words": said.standing_text}
+    return {"rows": _degraded(run, found, rows, said.cell), "verdict": verdict}
 
 
 def write_summary(folder: Path) -> Path:
@@ -56,9 +62,10 @@ def write_summary(folder: Path) -> Path:
     return path
 
 
-def _degraded(run: Run, found: Sequence[Cell], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with what attacks that degrade have beside."""
+def _degraded(run: Run, found: Sequence[Cell], rows: Sequence[dict[str, Any]], chosen: Cell) -> list[dict[str, Any]]:
+    """Rows with what attacks that degrade have beside; the verdict is about ``chosen``."""
     places = {(cell.attack, cell.scenario, cell.victim, cell.defense): cell for cell in found}
+    place = (chosen.attack, chosen.scenario, chosen.victim)
     more = []
     for row in rows:
         cell = places[row["attack"], row["scenario"], row["victim"], row["defense"]]
@@ -66,6 +73,7 @@ def _degraded(run: Run, found: Sequence[Cell], rows: Sequence[dict[str, Any]]) -
         more.append(
             row
             | {
+                "of_verdict": (cell.attack, cell.scenario, cell.victim) == place,
                 "measure": run.degradation.heading if run.degradation else None,
                 "rise": _gap(gap(cell.poisoned, cell.clean)),
                 "above_random_flips": _gap(gap(cell.poisoned, flips.poisoned)) if flips else None,
