@@ -35,7 +35,7 @@ from mithridate.learners.sgd import SGD
 from mithridate.models.mlp import MLP
 from mithridate.testing.surroundings import undisturbed
 
-QUICK = SGD(model=MLP(hidden=(8,)), epochs=8, batch_size=32, lr=0.2, schedule="one-cycle", augmentation=None)
+QUICK = SGD(model=MLP(hidden=(8,)), epochs=4, batch_size=32, lr=0.3, schedule="one-cycle", augmentation=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Nobody(Sanitiser):
 def checks():
     """A test for each check of each estimator; a list also where old releases give a generator."""
     estimators = [
-        DefendedClassifier(LogisticRegression(), ActivationClustering()),
+        DefendedClassifier(LogisticRegression(), ActivationClustering(dims=2)),
         DefendedClassifier(SVC(), Outliers(count=1, relabel=True)),
         LearnerClassifier(Estimator(estimator="svm-rbf")),
         LearnerClassifier(QUICK),

@@ -73,8 +73,8 @@ class DefendedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         """Defend ``estimator`` by ``defense``: a name, a mapping with a name and settings, an object, or a list of any.
 
         Of a list the first is innermost. Sparse rows are made dense where the defense looks at them, up to
-        ``dense_limit`` numbers (20 bytes each for a while). ``random_state`` decides what the defense draws and every random state
-        that the estimator leaves open.
+        ``dense_limit`` numbers (20 bytes each for a while). ``random_state`` decides what the defense draws and every
+        random state that the estimator leaves open.
         """
         self.estimator = estimator
         self.defense = defense
