@@ -182,7 +182,7 @@ class TestTargets:
         assert not keys(chosen, "clean", "craft", "attack") & keys(plain, "clean", "craft", "attack")
 
     def test_cannot_be_chosen_without_shared_surrogates(self) -> None:
-        with pytest.raises(ConfigError, match="only where surrogates are shared"):
+        with pytest.raises(ConfigError, match="only where trials share surrogates"):
             tiny(targets="correct", share_surrogates=False)
 
 

@@ -386,6 +386,60 @@ class TestRun:
             assert row["clean_accuracy"] == pytest.approx(float(others.diagonal().sum() / others.sum()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fitting(Flips):
+    """The same, after training its surrogates."""
+
+    name: ClassVar[str] = "fitting"
+    needs_surrogate: ClassVar[bool] = True
+
+    def craft(self, data, threat, *, surrogates, seed, **more):  # type: ignore[no-untyped-def]
+        for learner in surrogates:
+            learner.fit(data, seed=seed)
+        return super().craft(data, threat, surrogates=surrogates, seed=seed, **more)
+
+
+class TestSurrogates:
+    def fitting(self, **changes: Any) -> Experiment:
+        asked = degrading(controls={"clean": 0, "noise": 0}, **changes)
+        return replace(asked, attacks=(Fitting(),), surrogates=(replace(asked.victims[0], epochs=1),))
+
+    def test_that_trials_share_are_trained_once_on_the_attacker_s_own_rows(
+        self, tmp_path: Path, trained_on: list[Dataset]
+    ) -> None:
+        asked = self.fitting(resample=False, threat={"knows": "own-rows"})
+        assert not [each.error for each in carried_out(asked, tmp_path) if each.error]
+        own = data_of(asked, Job(kind="craft")).own
+        assert own is not None
+        assert [each.digest() for each in trained_on].count(own.digest()) == 1
+        assert len(trained_on) == 1 + 3
+
+    def test_are_trained_for_each_trial_with_rows_of_its_own(self, tmp_path: Path, trained_on: list[Dataset]) -> None:
+        asked = self.fitting(vary={"budget": ["20 %"]})
+        assert not [each.error for each in carried_out(asked, tmp_path) if each.error]
+        clean = [each.digest() for each in trained_on if len(each) == 30]
+        assert sorted(clean) == sorted(
+            data_of(asked, Job(kind="craft", trial=trial)).train.digest() for trial in range(3)
+        ), "once for both budgets"
+
+    def test_of_back_gradients_are_differentiated_though_they_are_remembered(self, tmp_path: Path) -> None:
+        parsed = tiny(
+            attacks=[{"name": "back-gradient", "steps": 2}],
+            victims=[{"recipe": "softmax-regression", "steps": 5}],
+            threat=DEGRADE,
+            resample=True,
+            training_rows=30,
+            trials=1,
+            runs=1,
+        )
+        assert problems(parsed) == []
+        assert not [each.error for each in carried_out(parsed, tmp_path) if each.error]
+
+    def test_that_are_not_shared_choose_no_targets(self) -> None:
+        with pytest.raises(ConfigError, match="only where trials share surrogates and training rows"):
+            tiny(targets="correct", resample=True, training_rows=30)
+
+
 def test_noise_in_the_place_of_rows_that_began_nowhere_is_put_on_training_rows(tmp_path: Path) -> None:
     """Dirty labels and no bound ask for no origins."""
 

@@ -92,3 +92,12 @@ def test_a_learner_of_another_kind_shares_what_it_is():
     one, same, other = (protect(SGD(model=net), [Mixup()]) for net in (NET, NET, OTHER))
     assert box([one], same) == "grey-box"
     assert box([one], other) == "black-box"
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "expected"),
+    [(VICTIM, "grey-box"), (on(Own()), "grey-box"), (SGD(model=NET), "grey-box"), (SGD(model=OTHER), "black-box")],
+)
+def test_who_crafts_on_rows_of_its_own_knows_an_architecture_at_most(surrogate, expected):
+    """Not even pretrained weights make it white-box: what is trained on them was trained on other rows."""
+    assert box([surrogate], VICTIM, knows="own-rows") == expected

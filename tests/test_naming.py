@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -47,6 +48,27 @@ def test_a_scenario_is_its_budget_and_its_perturbation():
     assert scenario_name(ThreatModel(budget=0.0025, perturbation=L2(radius=0.75))) == "0.25 % of rows, l2 0.75"
     assert perturbation_name(ThreatModel(perturbation=Linf(radius=0.1))) == "linf 25.5/255"
     assert perturbation_name(ThreatModel(perturbation=Unbounded())) == "unbounded"
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (0.05, "5 % of rows (4.8 % of what is trained on), unbounded"),
+        (0.2, "20 % of rows (16.7 % of what is trained on), unbounded"),
+        (1.0, "100 % of rows (50 % of what is trained on), unbounded"),
+        (0.0025, "0.25 % of rows (0.249 % of what is trained on), unbounded"),
+    ],
+)
+def test_a_scenario_of_appended_rows_says_what_share_they_are_of_all(budget, expected):
+    assert scenario_name(ThreatModel(budget=budget, perturbation=Unbounded(), rows="append")) == expected
+
+
+def test_a_learner_with_a_title_is_called_by_it():
+    @dataclass(frozen=True)
+    class Titled(SGD):
+        title: ClassVar[str] = "a forest"
+
+    assert label(Titled(model=MLP())) == "a forest"
 
 
 def names(*learners):

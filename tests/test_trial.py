@@ -18,13 +18,23 @@ from mithridate.feature_map import feature_map
 from mithridate.goal import Aims, Backdoor, Degrade, Misclassify
 from mithridate.learner import Learner
 from mithridate.model import Classifier
-from mithridate.poison import Poison, no_poison
+from mithridate.poison import FIRST_APPENDED, Poison, no_poison
 from mithridate.seeding import Seed
 from mithridate.source import Split
 from mithridate.testing import CornerMark
 from mithridate.threat import L2, Linf, ThreatModel
 from mithridate.training import observed_training
-from mithridate.trial import Trial, accuracy, called, judge, noise_control
+from mithridate.trial import (
+    Trial,
+    accuracy,
+    beginnings,
+    called,
+    calls_of,
+    confusion,
+    judge,
+    noise_control,
+    noise_like,
+)
 from mithridate.watch import silent
 from tests.conftest import stripes
 
@@ -366,3 +376,66 @@ def test_progress_of_a_learner_without_epochs_is_said(learner):
 
     with pytest.raises(ConfigError, match="trains for no epoch; set epochs to at least 1"):
         Lazy(learner, []).fit(stripes(10, seed=1), seed=Seed(0))
+
+
+class TestConfusion:
+    def test_counts_rows_by_what_they_are_and_what_they_are_called(self):
+        """By hand: 2 of class 0 called right, one of class 2 called 0; a tie is called nothing and counts nowhere."""
+        data = rows([[2, 1, 0], [9, 0, 0], [1, 1, 0], [5, 0, 1], [0, 0, 1]], [0, 0, 1, 2, 2])
+        calls = calls_of(Reader(), data)
+        assert calls.tolist() == [0, 0, -1, 0, 2]
+        assert confusion(calls, data) == [[2, 0, 0], [0, 0, 0], [1, 0, 1]]
+
+    def test_of_very_many_classes_is_not_kept(self):
+        space = Space(shape=(3,), num_classes=21)
+        data = Dataset.of(torch.eye(3), torch.arange(3), space=space)
+        assert confusion(calls_of(Reader(), data), data) is None
+
+    def test_agrees_with_the_error(self):
+        calls = calls_of(Reader(), TEST)
+        metrics, _ = judge(Reader(), aims([[0, 2, 1]], [0], [1]), TEST, calls=calls)
+        right = sum(row[k] for k, row in enumerate(confusion(calls, TEST)))
+        assert metrics["error"] == pytest.approx(1 - right / len(TEST))
+
+
+class TestNoiseLike:
+    DATA = stripes(30, seed=1)
+    THREAT = ThreatModel(budget=0.1, perturbation=Linf(radius=16 / 255), labels="dirty", rows="append")
+
+    def poison(self, **changes):
+        base = self.DATA.at(torch.tensor([4, 9, 9]))
+        rows = replace(base, labels=(base.labels + 1) % 3, ids=FIRST_APPENDED + torch.arange(3))
+        return Poison(rows=rows, **changes)
+
+    def test_is_on_the_origins_under_the_ids_and_labels_of_the_poison(self):
+        poison = self.poison(origins=self.DATA.ids[[4, 9, 9]], trace={"loss": (1.0,)})
+        base = beginnings(poison, None, self.DATA, seed=Seed(0))
+        assert base.ids.tolist() == poison.origins.tolist()
+        noise = noise_like(poison, base, threat=self.THREAT, seed=Seed(1))
+        assert noise.rows.ids.tolist() == poison.rows.ids.tolist()
+        assert noise.rows.labels.tolist() == poison.rows.labels.tolist()
+        assert noise.trace == {}
+        self.THREAT.check(self.DATA, noise)
+        moved = noise.rows.inputs.int() - base.inputs.int()
+        assert int(moved.abs().max()) == 16
+        assert not torch.equal(moved[1], moved[2]), "each row has noise of its own"
+
+    def test_of_replaced_rows_with_dirty_labels_keeps_those_labels(self):
+        clean = self.DATA.at(torch.tensor([3, 7]))
+        poison = Poison(rows=replace(clean, labels=(clean.labels + 1) % 3))
+        noise = noise_like(poison, beginnings(poison, None, self.DATA, seed=Seed(0)), threat=self.THREAT, seed=Seed(1))
+        assert noise.rows.labels.tolist() == ((clean.labels + 1) % 3).tolist()
+        assert noise.rows.ids.tolist() == clean.ids.tolist()
+
+    def test_of_rows_that_are_no_training_rows_begins_as_the_poison_set_says(self):
+        """An attacker's own rows; and where nothing is known, training rows drawn by the seed."""
+        own = stripes(5, seed=9, first_id=700)
+        poison = self.poison(origins=torch.tensor([701, 702, 701]))
+        assert beginnings(poison, own.at(torch.tensor([1, 2, 1])), self.DATA, seed=Seed(0)).ids.tolist() == [
+            701,
+            702,
+            701,
+        ]
+        drawn = [beginnings(self.poison(), None, self.DATA, seed=Seed(seed)) for seed in (1, 1, 2)]
+        assert drawn[0].ids.tolist() == drawn[1].ids.tolist() != drawn[2].ids.tolist()
+        assert set(drawn[0].ids.tolist()) <= set(self.DATA.ids.tolist())

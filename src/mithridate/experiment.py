@@ -68,7 +68,7 @@ class Experiment:
     """Number of surrogates, cycling through ``surrogates``; 0: one of each."""
     share_surrogates: bool = True
     """Train the surrogates once for all trials (they see the same clean data), or anew for each trial. Where
-    trials have rows of their own (``resample``) they are trained for each, here from the same seeds."""
+    trials have rows of their own (``resample``) they are always trained for each."""
     defenses: tuple[tuple[Defense, ...], ...] = ((),)
     """Stacks of defenses tried, the first of a stack innermost; the empty stack (``none``) is no defense. The controls
     of those that drop rows come by themselves (``controls.drops``)."""
@@ -129,9 +129,9 @@ class Experiment:
             raise ConfigError(
                 "resample draws the training rows of each trial, but setups or threat.base_ids fix some; choose one"
             )
-        if self.targets == "correct" and (self.setups or not self.share_surrogates):
+        if self.targets == "correct" and (self.setups or self.resample or not self.share_surrogates):
             raise ConfigError(
-                "targets can be 'correct' only where surrogates are shared and trials are no fixed set-ups"
+                "targets can be 'correct' only where trials share surrogates and training rows and are no fixed set-ups"
             )
         if self.targets == "correct" and isinstance(self.threat.goal, Misclassify) and self.threat.goal.ids:
             raise ConfigError("targets can be 'correct' only where they are drawn, but threat.goal.ids fixes them")

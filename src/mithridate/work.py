@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from mithridate import poisonset, registry
+from mithridate.bilevel import Unrollable
+from mithridate.boundary import boundary
 from mithridate.dataset import Dataset
 from mithridate.defense import Truth, protect
 from mithridate.detection import detection, keep_pictures
@@ -31,6 +33,7 @@ from mithridate.settings import plain
 from mithridate.source import Split
 from mithridate.training import Training, observed_training, peak_memory
 from mithridate.trial import Trial, accuracy, beginnings, calls_of, certified, confusion, judge, noise_like
+from mithridate.unrollable_cache import UnrollableCached
 from mithridate.watch import Watch, silent
 
 MEMORY = "memory"
@@ -126,7 +129,7 @@ def keep(
     row = {
         **_place(experiment, job, data.train),
         "rows": len(poison.rows),
-        "total_share": len(poison.rows) / max(len(poison.apply(data.train)), 1),
+        "total_share": _share(poison, data.train),
         "seconds": seconds,
         "trace": {name: list(curve) for name, curve in poison.trace.items()},
         "folder": f"poisons/{job.key}",
@@ -135,6 +138,12 @@ def keep(
         "polytope": _polytopes(trial, crew, data, poison, goal.known),
     }
     return Result(key=job.key, kind="craft", row=row)
+
+
+def _share(poison: Poison, train: Dataset) -> float:
+    """Poisoned rows as a share of all that victims train on, in [0, 1]."""
+    appended = ~torch.isin(poison.rows.ids.to(train.device), train.ids)
+    return len(poison.rows) / max(len(train) + int(appended.sum()), 1)
 
 
 def _polytopes(
@@ -168,9 +177,10 @@ def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: 
     row = {
         **_place(experiment, job, data.train),
         **_victim_row(experiment, job),
-        **_judged(training, aims, data, job),
+        **_judged(training, [aims], data, job)[0],
         **_removed(training, job, poisoned, poison.rows.ids, folder),
         "map": feature_map(training.model, poisoned, aims=aims, poison_ids=poison.rows.ids) if _shown(job) else None,
+        "boundary": boundary(training.model, poisoned, poison_ids=poison.rows.ids) if _shown(job) else None,
     }
     return [Result(key=job.key, kind="victim", row=row)]
 
@@ -180,32 +190,29 @@ def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
 
     Where each trial has rows of its own, it begins as the poisoned victim of the same number does.
     """
-    nobody = torch.zeros(0, dtype=torch.int64)
-    own = experiment.resample
+    nobody, own = torch.zeros(0, dtype=torch.int64), experiment.resample
     learner = _defended(experiment, job, folder, nobody)
-    if not own:
-        learner = Cached(learner=learner, folder=folder / "networks")
-    seed = Seed(experiment.seed).child("clean victim", job.run)
-    if own:
-        seed = experiment.trial(job).seed.child("victim", job.run)
+    learner = learner if own else Cached(learner=learner, folder=folder / "networks")
+    seed = experiment.trial(job).seed.child("victim", job.run)
+    seed = seed if own else Seed(experiment.seed).child("clean victim", job.run)
     training = observed_training(learner, data.train, seed=seed, watch=watch, stage="clean victim")
-    removed, row = _removed(training, job, data.train, nobody, folder), _victim_row(experiment, job)
-    results, pool = [], _worth_attacking(experiment, data, folder)
-    for number, key in zip([job.trial] if own else experiment.numbers(), result_keys(experiment, job), strict=True):
-        trial = experiment.trial(replace(job, trial=number))
-        goal = _goal(experiment, trial, pool)
-        judged = {
-            **row,
-            **_judged(training, goal.judged, data, job),
-            **removed,
-            "attack": None,
-            "scenario": None,
-            "trial": number,
-            "training_rows": len(data.train),
-            "map": _clean_map(experiment, job, number, training, goal, data),
-        }
-        results.append(Result(key=key, kind="victim", row=judged))
-    return results
+    same = {
+        **_victim_row(experiment, job),
+        **_removed(training, job, data.train, nobody, folder),
+        "attack": None,
+        "scenario": None,
+        "training_rows": len(data.train),
+        "boundary": None if job.run else boundary(training.model, data.train, poison_ids=nobody),
+    }
+    numbers, pool = [job.trial] if own else experiment.numbers(), _worth_attacking(experiment, data, folder)
+    goals = [_goal(experiment, experiment.trial(replace(job, trial=number)), pool) for number in numbers]
+    judged = _judged(training, [goal.judged for goal in goals], data, job)
+    rows = [
+        {**same, **found, "trial": number, "map": _clean_map(experiment, job, number, training, goal, data)}
+        for number, goal, found in zip(numbers, goals, judged, strict=True)
+    ]
+    keys = result_keys(experiment, job)
+    return [Result(key=key, kind="victim", row=row) for key, row in zip(keys, rows, strict=True)]
 
 
 def _clean_map(
@@ -245,15 +252,11 @@ def _defended(experiment: Experiment, job: Job, folder: Path, poison_ids: Tensor
     return protect(learner, [defense.told(truth) for defense in found[job.defense].defenses])
 
 
-def _judged(training: Training, aims: Aims, data: Split, job: Job) -> dict[str, Any]:
-    """What a trained victim did, for its row."""
+def _judged(training: Training, aims: Sequence[Aims], data: Split, job: Job) -> list[dict[str, Any]]:
+    """What a trained victim did, for its rows: one for each of the aims it is judged on."""
     calls = calls_of(training.model, data.test)
-    metrics, targets = judge(training.model, aims, data.test, calls=calls)
-    return {
-        **metrics,
+    same = {
         "confusion": confusion(calls, data.test),
-        "targets": list(targets),
-        "judged": len(aims),
         "curve": {name: list(values) for name, values in training.curve.items()},
         "seconds": training.seconds,
         "reused": training.reused,
@@ -261,6 +264,11 @@ def _judged(training: Training, aims: Aims, data: Split, job: Job) -> dict[str, 
         "certified": certified(training.model, data.test),
         "training": job.key,
     }
+    found = [judge(training.model, each, data.test, calls=calls) for each in aims]
+    return [
+        {**metrics, "targets": list(targets), "judged": len(each), **same}
+        for each, (metrics, targets) in zip(aims, found, strict=True)
+    ]
 
 
 def _removed(training: Training, job: Job, data: Dataset, poison_ids: Tensor, folder: Path) -> dict[str, Any]:
@@ -306,17 +314,17 @@ def _moved(data: Split, device: torch.device) -> Split:
 
 def cached_crew(experiment: Experiment, folder: Path, stack: int = BARE) -> list[Learner]:
     """The surrogate learners inside a stack of defenses, each trained once for all trials, or once for each."""
-    base = Seed(experiment.seed)
-    passing = experiment.resample or bool(experiment.training_rows and experiment.setups)  # trials have other rows
-    return [
-        Cached(
-            learner=learner,
-            folder=folder / (MEMORY if passing else "networks"),
-            room=MEMORY_BYTES if passing else 0,
-            pinned=base.child("surrogate", k) if experiment.share_surrogates else None,
-        )
-        for k, learner in enumerate(experiment.crew(stack))
-    ]
+    trials_differ = experiment.resample or bool(experiment.training_rows and experiment.setups)  # in their rows
+    shared = experiment.share_surrogates and not experiment.resample
+    place, room = (folder / MEMORY, MEMORY_BYTES) if trials_differ else (folder / "networks", 0)
+    found: list[Learner] = []
+    for k, learner in enumerate(experiment.crew(stack)):
+        pinned = Seed(experiment.seed).child("surrogate", k) if shared else None
+        if isinstance(learner, Unrollable):
+            found.append(UnrollableCached(learner=learner, folder=place, room=room, pinned=pinned))
+        else:
+            found.append(Cached(learner=learner, folder=place, room=room, pinned=pinned))
+    return found
 
 
 def _place(experiment: Experiment, job: Job, train: Dataset) -> dict[str, Any]:
