@@ -41,7 +41,7 @@ def _live(source: Source) -> list[int]:
     """Addresses of settings that are objects of the user's (a torch data set): their fingerprint says too little."""
     if not is_dataclass(source):
         return [id(source)]
-    known = (str, int, float, tuple, Path, torch.Tensor, type(None))
+    known = (str, int, float, tuple, dict, Path, torch.Tensor, type(None))
     values = [getattr(source, each.name) for each in fields(source)]
     inner = [each for value in values if isinstance(value, tuple) for each in value if isinstance(each, Source)]
     own = [id(value) for value in values if not isinstance(value, known)]

@@ -10,7 +10,18 @@ from pathlib import Path
 
 import typer
 
-from mithridate.cli import check, exporting, inspecting, judging, listing, reporting, running, scanning, showing
+from mithridate.cli import (
+    check,
+    exporting,
+    inspecting,
+    judging,
+    listing,
+    reporting,
+    running,
+    scanning,
+    showing,
+    stressing,
+)
 from mithridate.cli.terminal import errors_console
 from mithridate.errors import MithridateError
 
@@ -31,6 +42,7 @@ app.command("export")(exporting.export)
 app.command("inspect")(inspecting.inspect)
 app.command("judge")(judging.judge)
 app.command("scan")(scanning.scan)
+app.command("stress")(stressing.stress)
 
 
 @app.callback(invoke_without_command=True)
