@@ -205,6 +205,7 @@ def test_rows_that_are_not_among_those_given_are_asked_about_in_their_units(form
     Witness.seen.clear()
     DefendedClassifier(Witness(), Elsewhere()).fit(form(inputs), np.arange(30) % 2)
     between = next(each for each in Witness.seen if each.shape[0] == 1)
+    assert sparse.issparse(between) == (form is sparse.csr_matrix)
     between = between.toarray() if sparse.issparse(between) else between
     np.testing.assert_allclose(between[0], inputs.mean(0), rtol=1e-3, atol=1e-2)
 
