@@ -102,14 +102,17 @@ def _show(folder: Path, name: str) -> None:
     import json
 
     from mithridate import campaign
-    from mithridate.cli.results import results_table
+    from mithridate.cli.results import results_table, subject
     from mithridate.cli.terminal import console
 
     page = campaign.finish(folder)
-    rows = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["rows"]
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    rows, verdict = summary["rows"], summary.get("verdict")
     screen = console()
     if rows:
-        screen.print(results_table(rows, title=f"{name}: success of the poisoner, and its controls"))
+        screen.print(results_table(rows, title=f"{name}: {subject(rows)}"))
+    if verdict:
+        screen.print(f"{verdict['sentence']}\n{verdict['words']}", markup=False, highlight=False)
     screen.print(f"Report: {page}", markup=False, highlight=False)
 
 
