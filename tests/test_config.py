@@ -17,6 +17,7 @@ from mithridate.datasets.digits import Digits
 from mithridate.errors import ConfigError, MithridateError, ProblemsError
 from mithridate.experiment import Controls, Experiment
 from mithridate.learner import Learner
+from mithridate.learners.gradient_descent import GradientDescent
 from mithridate.learners.sgd import SGD
 from mithridate.learners.start import FineTune, Scratch
 from mithridate.learners.weights import Own, Trained
@@ -103,6 +104,9 @@ class TestProblems:
             ({"victims": [{"recipe": "paper-4", "model": "mlp"}]}, "did you mean 'paper-40'?"),
             ({"victims": [{"recipe": ["paper-40"], "model": "mlp"}]}, "victims[0].recipe: there is no recipe"),
             ({"victims": [{"recipe": "paper-40"}]}, "victims[0].model: this setting is needed"),
+            ({"victims": [{"recipe": "logistic"}]}, "no recipe 'logistic': did you mean 'logistic-attacker'"),
+            ({"victims": [{"recipe": "ridge", "steps": 0}]}, "victims[0]: steps must be at least 1, but it is 0"),
+            ({"victims": [{"recipe": "ridge", "loss": "hinge"}]}, "victims[0].loss: input should be 'logistic', "),
             ({"defenses": "none"}, "defenses: a list is needed"),
             ({"defenses": ["nothing"]}, "defenses[0][0].name: there is no defense called 'nothing'"),
             ({"defenses": [[], "none"]}, "defenses must all be different"),
@@ -191,6 +195,21 @@ class TestValues:
         slow = read(victims=[{"recipe": "paper-40", "model": "convnet"}]).victims[0]
         assert isinstance(slow, SGD)
         assert slow.lr == 0.01  # a tenth for networks without residual connections
+
+    def test_of_classical_recipes_need_no_network(self) -> None:
+        learners: list[dict[str, Any]] = [
+            {"recipe": "logistic-regression"},
+            {"recipe": "mlp-10", "hidden": 4},
+            {"name": "gradient-descent", "loss": "squared", "l2": 0.1},
+        ]
+        victims = read(victims=learners, surrogates=[{"recipe": "logistic-attacker"}]).victims
+        assert list(victims) == [
+            GradientDescent(loss="logistic", steps=1500, lr=0.5, standardise=False),
+            GradientDescent(loss="logistic", hidden=4, steps=400, lr=0.1, standardise=False),
+            GradientDescent(loss="squared", l2=0.1),
+        ]
+        for learner in victims:
+            assert config.parse(Learner, plain(learner)) == learner  # type: ignore[type-abstract]
 
 
 class TestPretraining:

@@ -31,8 +31,9 @@ class DenseBilevel(Bilevel):
         self.products = self.clean.inputs @ self.clean.inputs.T if cheaper("auto", self.clean) == "gram" else None
 
     def value(self, inputs: Tensor, labels: Tensor) -> float:
-        """The validation loss after training."""
-        found = train(self._rows(inputs, labels), self.model.above, self.descent, self.start)
+        """The validation loss after training; not finite where that diverges."""
+        with np.errstate(all="ignore"):
+            found = train(self._rows(inputs, labels), self.model.above, self.descent, self.start)
         return self._loss(found)
 
     def steering(
@@ -46,21 +47,22 @@ class DenseBilevel(Bilevel):
     ) -> Steering:
         """One training and one sweep back."""
         rows = self._rows(inputs, labels)
-        found = hypergradient(
-            rows,
-            self.validation,
-            upper=self.model.above,
-            descent=self.descent,
-            start=self.start,
-            chosen=slice(len(self.clean), None),
-            method=method,
-            last=last,
-            labels=by_labels,
-        )
+        with np.errstate(all="ignore"):  # a training may diverge, which its value then tells
+            found = hypergradient(
+                rows,
+                self.validation,
+                upper=self.model.above,
+                descent=self.descent,
+                start=self.start,
+                chosen=slice(len(self.clean), None),
+                method=method,
+                last=last,
+                labels=by_labels,
+            )
         return Steering(
             value=found.value,
             inputs=self._natural(found.inputs, inputs),
-            labels=self._by_class(found.targets[len(self.clean) :]),
+            labels=self._by_class(found.targets[len(self.clean) :]).to(inputs.device),
             facts=found.facts,
         )
 
@@ -85,7 +87,7 @@ class DenseBilevel(Bilevel):
     def _natural(self, gradient: Array, like: Tensor) -> Tensor:
         """A gradient by standardised inputs ``(q, d)`` as one by inputs in natural units, ``(q, *shape)``."""
         std = self.model.normalise.std.cpu()
-        return torch.from_numpy(gradient).reshape(like.shape) / std
+        return (torch.from_numpy(gradient).reshape(like.shape) / std).to(like.device)
 
     def _by_class(self, gradient: Array) -> Tensor:
         """A gradient by targets as one by class probabilities, ``(q, num_classes)``."""

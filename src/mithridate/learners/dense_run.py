@@ -78,9 +78,10 @@ class DenseRun:
         )  # a velocity has no Gram form to go on in
         problem = Problem(self.rows, self.model.above, self.descent, self.model.beginning(), form)
         state = State(problem.begun().parts, self.velocity)
-        for _ in range(steps):
-            state = problem.step(state)
-        self.model.write(problem.trained(state))
+        with np.errstate(all="ignore"):  # a training may diverge, which its loss then tells
+            for _ in range(steps):
+                state = problem.step(state)
+            self.model.write(problem.trained(state))
         self.velocity = tuple(each for each in state.velocity if isinstance(each, np.ndarray))
 
     def _through_hooks(self, steps: int) -> None:
@@ -143,7 +144,7 @@ class DenseRun:
             epochs=epochs,
             model=self.model,
             loss=loss,
-            accuracy=float(right.float().mean()),
+            accuracy=float(right.double().mean()),
             removals=tuple(self.removals),
             facts={name: value for hook in self.hooks for name, value in hook.facts().items()},
             state=self.state,
@@ -163,9 +164,11 @@ class DenseRun:
         model = Checkpoint(tensors={name: value.clone() for name, value in self.model.state_dict().items()})
         return own.joined(model=model, removals=removals_state(self.removals), **hooks)
 
-    def restore(self, state: Checkpoint) -> None:
-        """Go on from a state. Raises :class:`FormatError` where it does not fit."""
+    def restore(self, state: Checkpoint, *, epochs: int) -> None:
+        """Go on from a state of a training of so many epochs. Raises :class:`FormatError` where it does not fit."""
         try:
+            if state.facts["epochs"] != epochs:
+                raise ValueError(f"it is of {state.facts['epochs']} epochs, not {epochs}")
             self.model.load_state_dict(dict(state.under("model").tensors))
             count = len(self.velocity)
             self.velocity = tuple(state.tensors[f"velocity/{k}"].cpu().numpy() for k in range(count))
@@ -177,7 +180,7 @@ class DenseRun:
             for removal in self.removals:
                 self.active = self.active & ~torch.isin(self.data.ids, removal.ids.to(self.data.device))
             self.rows = _rows(self.model, self.data.at(self.active), known=not self.descent.momentum)
-            self.reached(epoch=int(state.facts["epoch"]), epochs=int(state.facts["epochs"]))
+            self.reached(epoch=int(state.facts["epoch"]), epochs=epochs)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise FormatError(
                 f"the state to resume from is not that of this training ({type(error).__name__}: {error}); "

@@ -138,16 +138,17 @@ class GradientDescent(Unrollable):
         Raises :class:`FormatError` where the state to resume is that of another training.
         """
         model = self.build(data.space, seed.child("weights")).to(data.device)
+        epochs = min(self.steps, MOST_EPOCHS)
+        borders = np.linspace(0, self.steps, epochs + 1).round().astype(int)
         run = DenseRun(data=data, model=model, descent=self.descent(), hooks=hooks, seed=seed)
         if resume is not None:
-            run.restore(resume)
-            if run.progress is not None and run.progress.epoch >= run.progress.epochs:
+            run.restore(resume, epochs=epochs)
+            if run.progress is not None and run.epoch == epochs:
                 yield run.progress
-        borders = np.linspace(0, self.steps, min(self.steps, MOST_EPOCHS) + 1).round().astype(int)
-        for epoch in range(run.epoch, len(borders) - 1):
+        for epoch in range(run.epoch, epochs):
             run.drop()
             run.advance(int(borders[epoch + 1] - borders[epoch]))
-            yield run.reached(epoch=epoch + 1, epochs=len(borders) - 1)
+            yield run.reached(epoch=epoch + 1, epochs=epochs)
 
     def bilevel(self, clean: Dataset, aims: Aims, *, seed: Seed) -> Bilevel:
         """The training as the attacker differentiates it."""
