@@ -18,5 +18,5 @@ class UnrollableCached(Cached, Unrollable):
     learner: Unrollable
 
     def bilevel(self, clean: Dataset, aims: Aims, *, seed: Seed) -> Bilevel:
-        """That of the learner inside, from the seed that all its trainings use, if they use one."""
-        return self.learner.bilevel(clean, aims, seed=self.pinned or seed)
+        """That of the learner inside, from the caller's seed: nothing of it is kept or found."""
+        return self.learner.bilevel(clean, aims, seed=seed)

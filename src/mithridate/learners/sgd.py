@@ -10,27 +10,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mithridate.bilevel import Bilevel, Unrollable
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError
-from mithridate.learner import Batch, Hook, Learner, Progress
+from mithridate.goal import Aims
+from mithridate.learner import Batch, Hook, Progress
 from mithridate.learners.augment import Augmentation, augmented
+from mithridate.learners.module_bilevel import ModuleBilevel
 from mithridate.learners.precision import Precision, autocast
 from mithridate.learners.running import Run
 from mithridate.learners.schedule import Schedule, factor
 from mithridate.learners.start import Scratch, Start
 from mithridate.model import Architecture, Classifier
+from mithridate.ops.descent import Descent
 from mithridate.seeding import Seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class SGD(Learner):
+class SGD(Unrollable):
     """Train a network by SGD with momentum, or by Adam: from scratch, or from weights trained elsewhere."""
 
     name: ClassVar[str] = "sgd"
@@ -137,6 +142,44 @@ class SGD(Learner):
         with torch.no_grad(), autocast(self.precision, run.data.device):
             return torch.cat([run.model.features(run.data.take(part)[0]).float() for part in parts])
 
+    def bilevel(self, clean: Dataset, aims: Aims, *, seed: Seed) -> Bilevel:
+        """The training as an attacker differentiates it: its mini-batches and rates, in evaluation mode, in float32.
+
+        Dropout is off and batch norm keeps the statistics it starts with. Raises :class:`ConfigError` for Adam, for
+        weights from elsewhere, and for augmentation.
+        """
+        wrong = {"optimiser: adam": self.optimiser != "sgd", f"start: {self.start.name}": self.start != Scratch()}
+        for what, is_set in (wrong | {"augmentation": self.augmentation is not None}).items():
+            if is_set:
+                raise ConfigError(f"a training with {what} cannot be differentiated; train by sgd from scratch without")
+        return ModuleBilevel(
+            model=self.build(clean.space, seed.child("weights")),
+            descent=self._descent,
+            plan=partial(self._plan, seed=seed),
+            clean=clean,
+            aims=aims,
+        )
+
+    def _descent(self, steps: int) -> Descent:
+        """So many steps as arithmetic."""
+        return Descent(
+            steps=steps,
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov and self.momentum > 0,
+            l2=self.weight_decay,
+        )
+
+    def _plan(self, count: int, *, seed: Seed) -> tuple[list[Tensor], list[float]]:
+        """Positions of each step's rows among ``count``, and its share of the learning rate."""
+        order, found, rates = seed.child("order").generator(), [], []
+        for epoch in range(self.epochs):
+            batches = _parts(torch.randperm(count, generator=order), self.batch_size)
+            places = [epoch + step / len(batches) for step in range(len(batches))]
+            rates += [factor(self.schedule, epoch=each, epochs=self.epochs, drops=self.drops) for each in places]
+            found += batches
+        return found, rates
+
     def _forward(self, run: Run) -> Callable[[Tensor], Tensor]:
         """Logits of what a batch holds: inputs, or features that were computed once."""
         if run.features is not None:
@@ -205,7 +248,12 @@ def _batches(count: int, size: int, run: Run) -> Sequence[Tensor]:
         found = hook.batches(count, size, run.order)
         if found is not None:
             return [each.to(device) for each in found]
-    parts = list(torch.split(torch.randperm(count, generator=run.order).to(device), size))
+    return _parts(torch.randperm(count, generator=run.order).to(device), size)
+
+
+def _parts(order: Tensor, size: int) -> list[Tensor]:
+    """Batches of ``size`` rows; a last row on its own joins the batch before."""
+    parts = list(torch.split(order, size))
     if size > 1 and len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts

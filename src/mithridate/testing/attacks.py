@@ -80,7 +80,9 @@ def check_target_matters(attack: Attack, bench: Bench) -> None:
     """Another target, or another class wanted of it, gives another poison on the same rows (targeted attacks)."""
     if not isinstance(bench.threat.goal, Misclassify):
         return
-    threat = replace(bench.threat, base_ids=tuple(bench.craft(attack).rows.ids.tolist()))
+    first = bench.craft(attack)
+    began = first.rows.ids if first.origins is None else first.origins
+    threat = replace(bench.threat, base_ids=tuple(began.tolist()))
     ids = bench.data.test.ids[bench.data.test.labels == 0][:2].tolist()
     wishes = [(ids[0], 1), (ids[1], 1), (ids[0], 2)]
     crafted = []
