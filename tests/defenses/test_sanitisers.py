@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -65,6 +67,14 @@ def test_controls_take_out_as_many_rows_of_a_poisoned_table(kind):
             counts = [torch.bincount(data.labels[each.ids]).tolist() for each in (removal, own)]
             assert counts[0] == counts[1]
     assert len(OracleFilter(poison_ids=tuple(wrong.tolist())).protect(LEARNER).fit(data, seed=Seed(4)).removals) == 1
+
+
+def test_a_control_leaves_a_row_of_each_class_too():
+    """Two rows of class 1 lie among those of class 0, so that their losses are highest."""
+    data = table([*torch.linspace(-1, 1, 30), -0.1, 0.1], [*[0] * 30, 1, 1])
+    control = TopLossDrop(like=Sphere(percentile=80.0))
+    (removal,) = control.protect(replace(LEARNER, epochs=40)).fit(data, seed=Seed(4)).removals
+    assert len({30, 31} & set(removal.ids.tolist())) == 1
 
 
 def test_losses_and_their_control_are_one():
