@@ -96,7 +96,7 @@ class TestProblems:
             ({"threat": None}, "threat: a mapping of settings is needed"),
             ({"data": "digit"}, "data.name: there is no source called 'digit': did you mean 'digits'?"),
             ({"data": 3}, "data: a name, or a mapping with a 'name', is needed, but this is 3"),
-            ({"data": {"train_rows": 5}}, "data: a 'name' is needed (allowed: arrays, "),
+            ({"data": {"train_rows": 5}}, "data: a 'name' is needed (allowed: adult, arrays, "),
             ({"data": {"name": ["digits"]}}, "data: a 'name' is needed"),
             ({"attacks": "gradient-matching"}, "attacks: a list is needed"),
             ({"attacks": []}, "attacks must name at least one"),

@@ -3,7 +3,7 @@
 The network is a dense first layer and an :class:`~mithridate.ops.upper.Upper`; training is gradient descent on all
 rows. A sweep goes back through the steps of the training (Maclaurin et al. 2015, https://arxiv.org/abs/1502.03492;
 Muñoz-González et al. 2017, https://arxiv.org/abs/1708.08689, algorithm 3), exactly: on the states as they were
-(``stored``), or replayed from every ``sqrt(T)``-th one (``checkpointed``, equal bit for bit). One sweep gives the
+(``stored``), or replayed from every ``sqrt(T)``-th one (``checkpointed``, equal but for rounding). One sweep gives the
 derivatives by all rows' inputs, targets and weights.
 
 ``approximate-reversal`` is what the paper does instead: it climbs back up the gradient, which is not the inverse of
@@ -226,8 +226,9 @@ def _coefficients(pairs: list[tuple[tuple[Number, ...], Array]]) -> tuple[Array,
     small = np.stack([each for _, each in pairs])  # (T, q, H)
     large = np.stack([parts[1] for parts, _ in pairs if isinstance(parts[1], np.ndarray)])  # (T, N, H)
     factors = np.array([float(parts[2]) for parts, _ in pairs])
-    flat = small.transpose(1, 0, 2).reshape(small.shape[1], -1) @ large.transpose(0, 2, 1).reshape(-1, large.shape[1])
-    return flat, np.tensordot(factors, small, 1)
+    steps, count, width = small.shape  # count may be 0
+    flat = small.transpose(1, 0, 2).reshape(count, steps * width)
+    return flat @ large.transpose(0, 2, 1).reshape(steps * width, -1), np.tensordot(factors, small, 1)
 
 
 def _forward(problem: Problem, every: int) -> tuple[State, list[State], _Stretch]:
