@@ -7,10 +7,11 @@ rows, the inner one trains. Learners that can be differentiated so hand out a :c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from mithridate.dataset import Dataset
@@ -57,6 +58,36 @@ class Bilevel(ABC):
 
         Raises :class:`~mithridate.errors.ConfigError` for a method that this training does not have.
         """
+
+
+class Averaged(Bilevel):
+    """Several trainings as one: the mean of their validation losses, and of its derivatives."""
+
+    def __init__(self, parts: Sequence[Bilevel]) -> None:
+        """At least one."""
+        self.parts = parts
+
+    def value(self, inputs: Tensor, labels: Tensor) -> float:
+        """The mean loss."""
+        return sum(each.value(inputs, labels) for each in self.parts) / len(self.parts)
+
+    def steering(
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        method: Method = "stored",
+        last: int | None = None,
+        by_labels: bool = False,
+    ) -> Steering:
+        """The means; of facts the greatest."""
+        found = [each.steering(inputs, labels, method=method, last=last, by_labels=by_labels) for each in self.parts]
+        return Steering(
+            value=sum(each.value for each in found) / len(found),
+            inputs=torch.stack([each.inputs for each in found]).mean(0),
+            labels=torch.stack([each.labels for each in found]).mean(0),
+            facts={name: max(each.facts[name] for each in found) for name in found[0].facts},
+        )
 
 
 class Unrollable(Learner):

@@ -46,16 +46,36 @@ def begun(
     """
     if start == "validation":
         return _validation_rows(data, threat, aims, seed)
-    if start == "train":
-        rows = data.rows(threat.pick(data, aims, seed.child("pick")))
-        return _taken(rows, flipped(rows.labels, aims, data, seed) if threat.labels == "dirty" else rows.labels, threat)
-    assert learner is not None
-    pool = data.rows(threat.candidates(data, aims, seed.child("pick")))
-    labels = flipped(pool.labels, aims, data, seed) if threat.labels == "dirty" else pool.labels
-    model = learner.fit(data, seed=seed.child("clean")).model
-    losses = label_losses(model, pool).gather(1, labels[:, None]).squeeze(1)
-    order = losses.argsort(descending=start == "loss", stable=True)[: threat.count(data)].sort().values
-    return _taken(pool.at(order), labels[order], threat)
+    rows = picked(data, threat, aims, seed) if start == "train" else candidates(data, threat, aims, seed)
+    labels = flipped(rows.labels, aims, data, seed) if threat.labels == "dirty" else rows.labels
+    if start != "train":
+        assert learner is not None
+        model = learner.fit(data, seed=seed.child("clean")).model
+        losses = label_losses(model, rows).gather(1, labels[:, None]).squeeze(1)
+        order = losses.argsort(descending=start == "loss", stable=True)[: threat.count(data)].sort().values
+        rows, labels = rows.at(order), labels[order]
+    return taken(rows, labels, threat)
+
+
+def picked(data: Dataset, threat: ThreatModel, aims: Aims, seed: Seed) -> Dataset:
+    """The rows that the threat model draws for ``seed``, by id, whatever the order of the data.
+
+    Raises :class:`~mithridate.errors.ThreatModelError` where there are too few.
+    """
+    return data.rows(threat.pick(_by_id(data), aims, seed.child("pick")))
+
+
+def candidates(data: Dataset, threat: ThreatModel, aims: Aims, seed: Seed) -> Dataset:
+    """The rows that the threat model allows to draw, by id, whatever the order of the data.
+
+    Raises :class:`~mithridate.errors.ThreatModelError` where there are fewer than the budget pays for.
+    """
+    picked(data, threat, aims, seed)  # which raises
+    return data.rows(threat.candidates(_by_id(data), aims, seed.child("pick")))
+
+
+def _by_id(data: Dataset) -> Dataset:
+    return data.at(data.ids.argsort())
 
 
 def poison_of(
@@ -70,15 +90,16 @@ def poison_of(
 def flipped(labels: Tensor, aims: Aims, data: Dataset, seed: Seed) -> Tensor:
     """Another label for each row ``(q,)``.
 
-    Error-generic: a random other class (of two: the other one). Where certain classes are wanted of others, those two
-    are swapped, and rows of a third class get the one that is wanted.
+    Error-generic: a random other class (of two: the other one). Where a class is wanted of another, those two are
+    swapped, and rows of a third class get the one that is wanted (of several, that of the first aim).
     """
     classes = data.space.num_classes
     if aims.wanted is None:
         offsets = torch.randint(1, classes, (len(labels),), generator=seed.child("labels").generator())
         return (labels + offsets.to(labels.device)) % classes
-    wanted, true = int(aims.wanted[0]), int(aims.labels[0])
-    return torch.where(labels == wanted, true, torch.full_like(labels, wanted))
+    pairs = list(zip(aims.labels.tolist(), aims.wanted.tolist(), strict=True))[::-1]  # the first aim has the last word
+    swapped = {**{wanted: true for true, wanted in pairs}, **dict(pairs)}
+    return torch.tensor([swapped.get(each, pairs[-1][1]) for each in range(classes)], device=labels.device)[labels]
 
 
 def label_losses(model: torch.nn.Module, data: Dataset) -> Tensor:
@@ -86,7 +107,8 @@ def label_losses(model: torch.nn.Module, data: Dataset) -> Tensor:
     return -predictions(model, data.all_inputs()).log_softmax(1)  # type: ignore[arg-type]
 
 
-def _taken(rows: Dataset, labels: Tensor, threat: ThreatModel) -> Begun:
+def taken(rows: Dataset, labels: Tensor, threat: ThreatModel) -> Begun:
+    """Training rows under these labels, to be replaced or as copies to append."""
     append = threat.rows == "append"
     return Begun(
         inputs=rows.all_inputs(),
@@ -99,10 +121,12 @@ def _taken(rows: Dataset, labels: Tensor, threat: ThreatModel) -> Begun:
 
 def _validation_rows(data: Dataset, threat: ThreatModel, aims: Aims, seed: Seed) -> Begun:
     """Random validation rows, with replacement, as the released code of back-gradient optimization draws them."""
-    if threat.rows != "append" or threat.perturbation.name != "unbounded" or threat.labels != "dirty":
+    layout = data.space.layout
+    fixed = layout is not None and bool(layout.fixed.any())
+    if threat.rows != "append" or threat.perturbation.bounded or threat.labels != "dirty" or fixed:
         raise ConfigError(
-            "start: validation copies rows that are not in the training set, so it needs rows: append, "
-            "perturbation: unbounded and labels: dirty"
+            "start: validation copies rows that are not in the training set, so it needs rows: append, perturbation: "
+            "unbounded, labels: dirty and, in tables, columns that are all mutable; use start: train"
         )
     count = threat.count(data)
     drawn = torch.randint(len(aims), (count,), generator=seed.child("pick").generator())

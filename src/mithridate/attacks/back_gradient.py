@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 
 from mithridate.attack import Attack
-from mithridate.bilevel import Bilevel, Method, Steering, Unrollable
+from mithridate.bilevel import Averaged, Bilevel, Method, Steering, Unrollable
 from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError
-from mithridate.flipping import Start, begun, poison_of
+from mithridate.flipping import Begun, Start, begun, poison_of
 from mithridate.goal import Aims, Degrade, GoalSpec, Misclassify
 from mithridate.learner import Learner
 from mithridate.poison import Poison, no_poison
@@ -121,11 +121,11 @@ class BackGradient(Attack):
         rows = begun(data, threat, aims=aims, start=self.start, learner=learner, seed=seed)
         clean = data.without(rows.replaced)
         trainings = [learner.bilevel(clean, aims, seed=seed.child("surrogates").child(k)) for k in range(self.networks)]
-        climb = _Climb(self, threat, rows.inputs, data, _Averaged(trainings), sign=1.0 if aims.wanted is None else -1.0)
+        climb = _Climb(self, threat, rows, data, Averaged(trainings), sign=1.0 if aims.wanted is None else -1.0)
         best = {"joint": _together, "greedy": _greedily, "passes": _by_turns}[self.schedule](
             climb, rows.inputs.double(), rows.labels, watch
         )
-        return poison_of(best.inputs.float(), best.labels, rows, data, trace=climb.trace)
+        return poison_of(climb.valid(best.inputs, rows.inputs).float(), best.labels, rows, data, trace=climb.trace)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,42 +138,16 @@ class _Point:
     """The attacker's objective with valid rows; higher is better."""
 
 
-class _Averaged(Bilevel):
-    """Several trainings as one."""
-
-    def __init__(self, parts: Sequence[Bilevel]) -> None:
-        self.parts = parts
-
-    def value(self, inputs: Tensor, labels: Tensor) -> float:
-        return sum(each.value(inputs, labels) for each in self.parts) / len(self.parts)
-
-    def steering(
-        self,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        method: Method = "stored",
-        last: int | None = None,
-        by_labels: bool = False,
-    ) -> Steering:
-        found = [each.steering(inputs, labels, method=method, last=last, by_labels=by_labels) for each in self.parts]
-        return Steering(
-            value=sum(each.value for each in found) / len(found),
-            inputs=torch.stack([each.inputs for each in found]).mean(0),
-            labels=torch.stack([each.labels for each in found]).mean(0),
-            facts={name: max(each.facts[name] for each in found) for name in found[0].facts},
-        )
-
-
 class _Climb:
     """What one search knows: the problem, where rows may go, and what it has seen."""
 
     def __init__(
-        self, attack: BackGradient, threat: ThreatModel, origins: Tensor, data: Dataset, problem: Bilevel, sign: float
+        self, attack: BackGradient, threat: ThreatModel, rows: Begun, data: Dataset, problem: Bilevel, sign: float
     ) -> None:
         self.attack, self.threat, self.data, self.problem, self.sign = attack, threat, data, problem, sign
-        self.origins = origins
-        self.unit = data.space.unit(origins).double()
+        self.origins = rows.inputs
+        self.replaced = data.rows(rows.replaced).labels  # (q,) true classes, or (0,) where rows are appended
+        self.unit = data.space.unit(rows.inputs).double()
         self.objective: list[float] = []
         self.drift: list[float] = []
 
@@ -183,10 +157,14 @@ class _Climb:
         return {"objective": tuple(self.objective), **({"drift": tuple(self.drift)} if self.drift else {})}
 
     def valid(self, inputs: Tensor, origins: Tensor) -> Tensor:
-        """The valid rows that ``inputs`` would become, float64."""
+        """The rows that ``inputs`` would be released as, float64: of a table, the nearest valid ones allowed."""
         space = self.data.space
         allowed = self.threat.perturbation.project(inputs.float(), origins, space)
-        return space.quantise(allowed).double() if space.columns else allowed.double()
+        if space.layout is None:
+            return allowed.double()
+        near = space.quantise(allowed)
+        kept = self.threat.inside(near, origins, space)[:, None]  # rounding may lead out of a radius
+        return torch.where(kept, near, space.layout.towards(allowed, origins)).double()
 
     def steering(self, inputs: Tensor, labels: Tensor, origins: Tensor) -> Steering:
         """The objective at the valid rows, and its slope there. A step's first sight of a place."""
@@ -195,9 +173,9 @@ class _Climb:
         found = self.problem.steering(
             self.valid(inputs, origins), labels, method=attack.method, last=attack.last, by_labels=repick
         )
-        self.objective.append(found.value)
-        if "drift" in found.facts:
-            self.drift.append(found.facts["drift"])
+        for curve, value in ((self.objective, found.value), (self.drift, found.facts.get("drift", math.nan))):
+            if math.isfinite(value):
+                curve.append(value)
         return found
 
     def score(self, inputs: Tensor, labels: Tensor, origins: Tensor) -> float:
@@ -206,15 +184,22 @@ class _Climb:
 
     def moved(self, inputs: Tensor, slope: Tensor, origins: Tensor, length: float) -> Tensor:
         """Each row ``length`` up (or down) its own slope, inside what is allowed."""
-        scaled = slope * self.unit
-        norm = torch.linalg.vector_norm(scaled.flatten(1), dim=1).reshape(-1, *[1] * (inputs.ndim - 1))
-        direction = torch.where(norm > 1e-20, scaled / norm.clamp_min(1e-300), torch.zeros_like(scaled))
-        there = inputs + self.sign * length * direction * self.unit
+        there = inputs + self.sign * length * _directions(slope * self.unit) * self.unit
         return self.threat.perturbation.project(there.float(), origins, self.data.space).double()
 
 
 def _score(value: float) -> float:
     return value if math.isfinite(value) else -math.inf
+
+
+def _directions(slopes: Tensor) -> Tensor:
+    """Slopes ``(q, *shape)`` of length 1 each; 0 where a row has none, or one beyond all numbers."""
+    flat = slopes.flatten(1)
+    largest = flat.abs().amax(1, keepdim=True)  # first by it, so that no square is too large or too small
+    usable = torch.isfinite(largest) & (largest > 1e-20)
+    scaled = torch.where(usable, flat / torch.where(usable, largest, 1.0), 0.0)
+    length: Tensor = torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(1.0)
+    return (scaled / length).reshape(slopes.shape)
 
 
 def _together(climb: _Climb, inputs: Tensor, labels: Tensor, watch: Watch) -> _Point:
@@ -224,12 +209,17 @@ def _together(climb: _Climb, inputs: Tensor, labels: Tensor, watch: Watch) -> _P
 
 
 def _greedily(climb: _Climb, inputs: Tensor, labels: Tensor, watch: Watch) -> _Point:
-    """One row after the other: each is added, moved, and then stays (algorithm 1)."""
-    found = _Point(inputs=inputs[:0], labels=labels[:0], score=-math.inf)
+    """One row after the other: each is added, moved, and then stays (algorithm 1).
+
+    Rows to be replaced are there from the start, as they were, until it is their turn.
+    """
+    there = len(climb.replaced)
+    found = _Point(inputs=inputs[:there], labels=climb.replaced, score=-math.inf)
     for k in range(len(inputs)):
-        grown = torch.cat([found.inputs, inputs[k : k + 1]]), torch.cat([found.labels, labels[k : k + 1]])
+        grown = torch.cat([found.inputs, inputs[max(k, there) : k + 1]])
+        called = torch.cat([found.labels[:k], labels[k : k + 1], found.labels[k + 1 :]])
         stage = f"crafting row {k + 1} of {len(inputs)}"
-        found = _ascent(climb, *grown, climb.origins[: k + 1], torch.tensor([k]), stage=stage, watch=watch)
+        found = _ascent(climb, grown, called, climb.origins[: len(grown)], torch.tensor([k]), stage=stage, watch=watch)
     return found
 
 
@@ -289,26 +279,28 @@ def _searched(
 
     From the last length on: doubled while that helps, or else halved until it does, down to a thousandth.
     """
-    score, length = start
-    best, found = inputs, 0.0
-    trial = length
+    score, trial = start
+    best, found, halving = inputs, 0.0, False
     while 1e-3 * climb.attack.step_size <= trial <= 64 * climb.attack.step_size:
         there = climb.moved(inputs, slope, origins, trial)
         reached = climb.score(there, labels, origins)
         if reached > score:
             best, score, found = there, reached, trial
+            if halving:
+                break
             trial *= 2
         elif found:
             break
         else:
-            trial /= 2
+            trial, halving = trial / 2, True
     return best, found
 
 
 def _repicked(climb: _Climb, found: Steering, labels: Tensor, moving: Tensor) -> Tensor:
-    """The labels that the slope speaks for, of the rows that move."""
+    """The labels that the slope speaks for, of the rows that move; the same where it is flat."""
     if climb.attack.labels != "repick" or climb.threat.labels != "dirty":
         return labels
-    fresh = labels.clone()
-    fresh[moving] = (climb.sign * found.labels[moving]).argmax(1)
-    return fresh
+    slopes = climb.sign * found.labels
+    better = slopes.amax(1) > slopes.gather(1, labels[:, None]).squeeze(1)  # never where one is not a number
+    better &= torch.isin(torch.arange(len(labels)), moving).to(labels.device)
+    return torch.where(better, slopes.argmax(1), labels)

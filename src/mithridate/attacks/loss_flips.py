@@ -26,11 +26,11 @@ from torch import Tensor
 from mithridate.attack import Attack
 from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError
-from mithridate.flipping import Begun, flipped, label_losses, poison_of
+from mithridate.flipping import candidates, flipped, label_losses, poison_of, taken
 from mithridate.goal import Aims, Degrade, GoalSpec, Misclassify
 from mithridate.learner import Learner, predictions
 from mithridate.model import Classifier
-from mithridate.poison import FIRST_APPENDED, Poison, no_poison
+from mithridate.poison import Poison, no_poison
 from mithridate.seeding import Seed
 from mithridate.threat import ThreatModel
 from mithridate.watch import Step, Watch, silent
@@ -77,7 +77,7 @@ class LossFlips(Attack):
         count, (learner,) = threat.count(data), surrogates
         if count == 0:
             return no_poison(data)
-        pool = data.rows(threat.candidates(data, aims, seed.child("pick")))
+        pool = candidates(data, threat, aims, seed)
         labels = flipped(pool.labels, aims, data, seed)
         rise = _rise(learner.fit(data, seed=seed.child("clean")).model, pool, labels)
         gain, best, found = rise, -torch.inf, None
@@ -88,7 +88,8 @@ class LossFlips(Attack):
             if chosen is not None and torch.equal(picked, chosen):
                 break
             chosen = picked
-            poison = _flips(pool.at(picked), labels[picked], threat, data)
+            rows = taken(pool.at(picked), labels[picked], threat)
+            poison = poison_of(rows.inputs, rows.labels, rows, data, trace={})
             model = learner.fit(poison.apply(data), seed=seed.child("poisoned")).model
             curve.append(_harm(model, aims))
             watch(Step("choosing flips", number + 1, self.rounds, {"objective": curve[-1]}))
@@ -110,16 +111,3 @@ def _harm(model: Classifier, aims: Aims) -> float:
     likely = predictions(model, aims.seen()).log_softmax(1)
     classes, sign = (aims.labels, -1.0) if aims.wanted is None else (aims.wanted, 1.0)
     return sign * float(likely.gather(1, classes[:, None]).mean())
-
-
-def _flips(rows: Dataset, labels: Tensor, threat: ThreatModel, data: Dataset) -> Poison:
-    append = threat.rows == "append"
-    ids = FIRST_APPENDED + torch.arange(len(rows), device=rows.device) if append else rows.ids
-    begun = Begun(
-        inputs=rows.all_inputs(),
-        labels=labels,
-        ids=ids,
-        origins=rows.ids if append else None,
-        replaced=rows.ids[:0] if append else rows.ids,
-    )
-    return poison_of(begun.inputs, begun.labels, begun, data, trace={})
