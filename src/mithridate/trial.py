@@ -175,7 +175,7 @@ def judge(
     metrics = {
         "success": float(hits.float().mean()),
         "clean_accuracy": int(right[others].sum()) / max(int(others.sum()), 1),
-        "error": 1 - int(right.sum()) / max(len(test), 1),
+        "error": int((~right).sum()) / max(len(test), 1),
     }
     few = range(min(len(aims), 16))  # a backdoor is judged on thousands; the report shows a few
     radii = model.certificate(aims.seen())
