@@ -26,7 +26,7 @@ def recorded(folder: Path) -> dict[str, Any]:
     with Store(folder) as store:
         meta = store.meta()
         seconds = sum(row["seconds"] for row in {row.get("training", row["key"]): row for row in store.rows()}.values())
-    rows = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["rows"]
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return {
         "name": meta["experiment"]["name"],
         "about": meta["experiment"]["about"],
@@ -34,7 +34,7 @@ def recorded(folder: Path) -> dict[str, Any]:
         "environment": meta["environment"],
         "core_seconds": round(seconds),
         "experiment": meta["experiment"],
-        "rows": rows,
+        **summary,
     }
 
 
@@ -53,6 +53,8 @@ def table(result: dict[str, Any]) -> str:
     if "measured" in result:
         return "\n".join([*lines, *measured(result["measured"]), ""])
     rows = result["rows"]
+    if any(row.get("measure") for row in rows):
+        return "\n".join([*lines, *degraded(result), ""])
     if any(row["defense"] != "none" for row in rows):
         return "\n".join([*lines, *heading(DEFENDED), *map(defended, rows), "", *verdicts(rows), ""])
     return "\n".join([*lines, *heading(ATTACKED), *map(line, rows), ""])
@@ -80,6 +82,36 @@ def defended(row: dict[str, Any]) -> str:
     cells += [f"{dropped:.0f}", percent(row["poison_recall"]), percent(row["clean_drop"])] if dropped else ["-"] * 3
     cells += [f"{row['seconds_per_victim']:.1f}", str(row["trials"])]
     return "| " + " | ".join(cells) + " |"
+
+
+GRADED = ("attack", "rows poisoned", "victim", "defense", "error [95 %]", "on clean data", "rise, points", "trials")
+
+
+def degraded(result: dict[str, Any]) -> list[str]:
+    """Means of errors as a table, with the verdict above; controls of defenses are in the file."""
+    rows = [row for row in result["rows"] if not row["control_of"]]
+    what = next(row["measure"] for row in rows)
+    said = result.get("verdict")
+    words = [said["sentence"], "", said["words"], ""] if said else []
+    names = [what.lower() + " [95 %]" if name.startswith("error") else name for name in GRADED]
+    return [*words, *heading(tuple(names)), *map(graded, rows)]
+
+
+def graded(row: dict[str, Any]) -> str:
+    """One row of a table of mean errors."""
+    victim = f"{row['victim']}, {row['box']}" if row.get("box") else row["victim"]
+    rise, clean = row["rise"], row["base_rate"]
+    cells = [row["attack"], f"{row['budget']:.1%}", victim, row["defense"], fine(row["success"])]
+    cells += ["not run" if clean is None else f"{clean:.1%}"]
+    cells += [f"{100 * rise['mean']:+.1f} [{100 * rise['low']:+.1f}, {100 * rise['high']:+.1f}]" if rise else "not run"]
+    return "| " + " | ".join([*cells, str(row["trials"])]) + " |"
+
+
+def fine(value: dict[str, Any] | None) -> str:
+    """A mean with its interval, to a tenth of a percent."""
+    if not value or value.get("mean") is None:
+        return "not run"
+    return f"{value['mean']:.1%} [{value['low']:.1%}, {value['high']:.1%}]"
 
 
 def verdicts(rows: list[dict[str, Any]]) -> list[str]:
