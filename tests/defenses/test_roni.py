@@ -151,12 +151,22 @@ def test_the_cost_is_a_training_for_each_row_in_each_trial():
     assert len(learner.trained) <= 3 * (2 * 7 + 1)
 
 
-def test_the_only_row_of_a_class_stays_though_it_does_harm():
-    """Without it all are called 0, which is right; with it, half of them are not."""
-    data = table([*[-1.0] * 20, *[1.0] * 20, 0.9], [*[0] * 40, 1])
+def test_of_a_class_whose_rows_all_do_harm_one_stays():
+    """The mean of both is 1, so that half of the others are called 1; either alone is too far from all of them."""
+    data = table([*[-1.0] * 20, *[1.0] * 20, -20.0, 22.0], [*[0] * 40, 1, 1])
     found = sifted(RONI(base=10, quiz=30, trials=2), data, learner=Means())
-    assert -found.scores[40] < harmful_below(-found.scores, 3.0)
-    assert not found.flagged.any()
+    assert (-found.scores[40:] < harmful_below(-found.scores, 3.0)).all()
+    assert found.flagged.nonzero().flatten().tolist() == [41]
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_no_network_is_trained_without_a_class(batch):
+    """Though the only row of a class, and both of another, are tested too."""
+    data, learner = table([*torch.linspace(-1, 1, 40), 5.0, 6.0, 9.0], [*[0] * 40, 1, 1, 2]), Means()
+    found = sifted(RONI(base=10, quiz=30, trials=3, batch=batch), data, learner=learner)
+    assert all({*data.labels[rows].tolist()} == {0, 1, 2} for rows in learner.trained)
+    if batch == 1:
+        assert found.scores[42] == 0
 
 
 def test_a_network_that_diverged_counts_as_very_bad():

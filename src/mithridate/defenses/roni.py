@@ -11,7 +11,8 @@ Differences from the paper:
    quizzes are drawn from the training set itself, poison among them, afresh in each trial.
 2. All rows of a trial share its base and quiz; the paper draws them for each row. A row that is in the base is left
    out of it for comparison, and one that is in the quiz is not asked, so that every row is measured in every trial.
-3. A base holds two rows of each class, where there are as many, and is random beyond that.
+3. A base holds two rows of each class, where there are as many, and is random beyond that. Of no class are all of
+   them left out at once, since many learners need rows of every class; the only row of a class is never judged.
 4. The paper counts the ham called spam, and sets its threshold by hand. Here the quiz counts all classes, and the
    threshold is the median impact less ``sigmas`` standard deviations, as in a known toolbox. That one calibrates on
    trusted rows, again for every row it judges. Here all rows calibrate, once; and the deviation is that of the impacts
@@ -28,7 +29,6 @@ so few rows than on all; one that counts steps judges by networks as finished as
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -45,7 +45,7 @@ from mithridate.seeding import Seed
 
 Measure = Literal["accuracy", "loss"]
 EACH = 2
-"""Rows of each class that a base holds, so that leaving one out leaves none without."""
+"""Rows of each class that a base holds, so that one can be left out."""
 WORST = 100.0
 """Loss in nats that counts as the highest, so that one training that diverged does not decide a mean."""
 _ROUNDING = 1e-6
@@ -127,16 +127,12 @@ class RONI(Sanitiser):
         impacts = torch.zeros(len(data), dtype=torch.float64, device=data.device)
         plain = marks(base)
         for group in torch.split(order, self.batch):
-            impacts[group] = _impact(group, base, quiz, plain, marks)
+            out = spared(torch.isin(base, group), torch.zeros_like(base), data.at(base))
+            worse = marks(base[~out]) if bool(out.any()) else plain
+            new = group[~torch.isin(group, base)]
+            better = marks(torch.cat([base, new])) if len(new) else plain
+            impacts[group] = (better - worse)[~torch.isin(quiz, group)].mean()
         return impacts, reused
-
-
-def _impact(group: Tensor, base: Tensor, quiz: Tensor, plain: Tensor, marks: Callable[[Tensor], Tensor]) -> Tensor:
-    """What the rows of ``group`` change in the mean mark: with them in the base, less without them in it."""
-    inside = torch.isin(group, base)
-    better = plain if bool(inside.all()) else marks(torch.cat([base, group[~inside]]))
-    worse = marks(base[~torch.isin(base, group)]) if bool(inside.any()) else plain
-    return (better - worse)[~torch.isin(quiz, group)].mean()
 
 
 def drawn(data: Dataset, *, base: int, quiz: int, seed: Seed) -> tuple[Tensor, Tensor]:
