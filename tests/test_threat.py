@@ -409,7 +409,9 @@ class TestTables:
         for kind in (Linf(radius=0.1), L2(radius=0.1)):
             threat = replace(self.threat, perturbation=kind)
             self.refused(r"row 7 exceeds the allowed change by 0.037", threat=threat, c0=age + step)  # 10 of 73 years
-            there = income + (900 if income < 5000 else -900)  # 9 % of the range
+            near = income + (1050 if income < 5000 else -1050)  # 10.5 % of the range
+            self.refused(r"row 7 exceeds the allowed change by 0.005", threat=threat, c1=near)
+            there = income + (900 if income < 5000 else -900)  # 9 %
             moved = self.data.rows(torch.tensor([7]))
             moved.inputs[0, 1] = there
             threat.check(self.data, Poison(rows=moved))
@@ -436,6 +438,13 @@ class TestTables:
             assert torch.equal(space.quantise(near), near)
         threat = ThreatModel(budget=0.5, perturbation=perturbation)
         threat.check(data, released(Poison(rows=replace(clean, inputs=near)), data, threat))
+
+    def test_no_part_of_a_radius_is_spent_on_columns_that_are_not_mutable(self):
+        clean, moved = torch.tensor([ADA]), torch.tensor([ADA])
+        moved[0, 0], moved[0, 8] = 90, 2020
+        near = L2(radius=0.1).project(moved, clean, TABLE)[0]
+        assert near[:2].tolist() == pytest.approx([36 + 7.3, 250.5], rel=1e-5)
+        assert near[8] == 1915
 
     def test_unbounded_noise_is_uniform_over_valid_rows(self):
         clean = torch.tensor([ADA]).expand(3000, -1)
