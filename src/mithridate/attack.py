@@ -31,6 +31,8 @@ class Attack(ABC):
     """Whether it trains networks of its own."""
     needs_dirty_labels: ClassVar[bool] = False
     """Whether all it does is change labels, so that it can do nothing where they must stay."""
+    follows_gradients: ClassVar[bool] = True
+    """Whether it needs the gradients of its surrogates' outputs in their inputs."""
     heeds_wanted: ClassVar[bool] = True
     """Whether the class wanted decides how rows are changed; else it only decides which rows are."""
     in_feature_space: ClassVar[bool] = False
@@ -119,7 +121,10 @@ def problems(attack: Attack, threat: ThreatModel, *, surrogates: Sequence[Learne
     if attack.needs_surrogate and not surrogates:
         found.append(f"{attack.name} needs at least one surrogate learner")
     try:
-        attack.crew(surrogates)
+        crew = attack.crew(surrogates) if attack.needs_surrogate else ()
     except ConfigError as error:
-        found.append(str(error))
+        return [*found, str(error)]
+    if attack.follows_gradients:
+        blind = dict.fromkeys(each.name for each in crew if not each.differentiable)
+        found += [f"{attack.name} follows gradients of its surrogates, but '{each}' has none" for each in blind]
     return found

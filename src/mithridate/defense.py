@@ -166,7 +166,10 @@ class Hooked(Around):
     """Whose hook it is."""
 
     def build(self, space: Space, seed: Seed) -> Classifier:
-        """The network of the learner inside."""
+        """The network of the learner inside. Raises :class:`ConfigError` where that cannot train with the hook."""
+        wrong = self.learner.hook_problems([self.defense.hook(self.learner, seed.child(self.defense.name))])
+        if wrong:
+            raise ConfigError("; ".join(wrong))
         return self.learner.build(space, seed)
 
     def train(

@@ -55,7 +55,8 @@ def _network_problems(experiment: Experiment, data: Split) -> list[str]:
     found = []
     for where, learners in (("victims", experiment.victims), ("surrogates", experiment.surrogates)):
         for k, learner in enumerate(learners):
-            found += [f"{where}[{k}].model: {each}" for each in learner.problems(data.train.space)]
+            place = f"{where}[{k}].model" if getattr(learner, "model", None) is not None else f"{where}[{k}]"
+            found += [f"{place}: {each}" for each in learner.problems(data.train.space)]
     return found
 
 

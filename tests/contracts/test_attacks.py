@@ -46,7 +46,11 @@ def test_every_goal_of_an_attack_can_be_pursued(name):
 
 
 def _with_goals(attack, goals):
-    return type("Other", (), {"goals": goals, "name": attack.name, "rows": attack.rows})()
+    return type(
+        "Other",
+        (),
+        {"goals": goals, "name": attack.name, "rows": attack.rows, "needs_dirty_labels": attack.needs_dirty_labels},
+    )()
 
 
 @dataclass(frozen=True, kw_only=True)

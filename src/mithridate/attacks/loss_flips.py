@@ -44,6 +44,7 @@ class LossFlips(Attack):
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Degrade, Misclassify)
     rows: ClassVar[tuple[str, ...]] = ("append", "replace")
     needs_dirty_labels: ClassVar[bool] = True
+    follows_gradients: ClassVar[bool] = False
 
     surrogate: int = 0
     """Which of the experiment's surrogates it trains, from 0."""

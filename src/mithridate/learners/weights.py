@@ -153,7 +153,9 @@ class Trained(Weights):
         return self.learner.build(self.space(), Seed(0)).state_dict()
 
     def problems(self) -> list[str]:
-        """That its data cannot be had, or that the network cannot be trained on them."""
+        """That its data cannot be had, or that the network cannot be trained on them, or not be kept."""
+        if not self.learner.remembered:
+            return [f"pretraining: what '{self.learner.name}' trains is no network whose weights could be kept"]
         try:
             return [f"pretraining: {each}" for each in self.learner.problems(self.space())]
         except MithridateError as error:
