@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from mithridate.report.columns import features
 from mithridate.report.combinations import cells
@@ -131,10 +132,31 @@ def test_images_are_pairs_of_pictures(tmp_path: Path):
     assert (found[0].mean is not None, found[1].mean is not None) == (True, False)
 
 
-def test_without_origins_nothing_is_compared(tmp_path: Path):
-    found = by_hand(tmp_path, [BASE], [CHANGED], base=None)
-    assert found.reason == "The clean rows they began as are not stored, so nothing can be compared."
-    assert (found.shown, found.bars) == ((), ())
+def test_without_origins_rows_are_told_by_what_they_hold(tmp_path: Path):
+    """By hand: gain 60499 of 99999, work, hours (20.4 - 1) of 98, age (31 - 17) of 73, sex at its greatest value."""
+    found = by_hand(tmp_path, [BASE], [CHANGED], base=None, base_labels=None, base_ids=None)
+    assert not found.compared
+    assert found.reason == ""
+    (row,) = found.shown
+    assert [(each.name, each.old, each.new) for each in row.changes] == [
+        ("sex", "", "1"),
+        ("capital-gain", "", "60499"),
+        ("workclass", "", "Never-worked"),
+        ("hours-per-week", "", "20.4"),
+        ("age", "", "31"),
+    ]
+    assert (row.old, row.new) == ("", "“spam”")
+    assert found.bars[0].name == "sex"
+
+
+def test_pictures_without_origins_stand_alone(tmp_path: Path):
+    fabricate_digits(tmp_path)
+    for path in (tmp_path / "poisons").rglob("*.safetensors"):
+        tensors = load_file(path)
+        save_file({name: each for name, each in tensors.items() if not name.startswith("base")}, path)
+    found = of(tmp_path)[0]
+    assert all(row.poison and not row.origin for row in found.shown)
+    assert found.mean is None
 
 
 def test_a_lost_poison_set_is_said(tmp_path: Path):

@@ -73,3 +73,12 @@ def test_work_that_was_found_done_counts_for_the_defense_and_not_for_the_run(tmp
     run = read(tmp_path)
     assert run.seconds == 30
     assert run.victims[0].seconds == 50
+
+
+def test_poison_that_was_added_counts_among_the_training_rows():
+    """By hand: of 100 clean rows and 18 of poison, 13 went, 5 of them poison: 8 of the 100 clean ones are lost."""
+    row = {"training_rows": 100, "class_rows": [74, 44], "poison_rows": 18, "dropped": 13, "dropped_poison": 5}
+    found = treatment(row)
+    assert found.training_rows == 118
+    assert found.share == pytest.approx(13 / 118)
+    assert found.clean_drop == pytest.approx(0.08)

@@ -172,9 +172,13 @@ def _effort(cell: Cell, goal: Degradation) -> str:
     """What the poisoner did."""
     hit = average(cell.poisoned)
     assert hit is not None
-    sample = f"{plural(hit.trials, 'independent trial')}, {plural(hit.victims, 'victim')}"
+    sample = (
+        f"Means over {plural(hit.trials, 'independent trial')}, {plural(hit.victims, 'victim')}, with 95 % intervals."
+    )
+    if hit.trials < 2:
+        sample = f"{plural(hit.victims, 'victim').capitalize()}, of one trial."
     if not cell.crafts:
-        return f"Means over {sample}, with 95 % intervals."
+        return sample
     craft = cell.crafts[0]
     shares = [f"{100 * craft.budget:.3g} % of the clean rows"] if craft.budget else []
     if craft.total_share and goal.appended:
@@ -182,9 +186,7 @@ def _effort(cell: Cell, goal: Degradation) -> str:
     share = f" ({listed(shares)})" if shares else ""
     verb = "added" if goal.appended else "changed"
     labels = "with labels of its choice" if goal.dirty else "with their true labels"
-    return (
-        f"The poisoner {verb} {plural(craft.rows, 'row')}{share}, {labels}. Means over {sample}, with 95 % intervals."
-    )
+    return f"The poisoner {verb} {plural(craft.rows, 'row')}{share}, {labels}. {sample}"
 
 
 def _overall(cell: Cell, goal: Degradation) -> list[str]:

@@ -1,4 +1,7 @@
-"""The poison rows against their origins: which features moved, most first, or two pictures; and the labels."""
+"""The poison rows against their origins: which features moved, most first, or two pictures; and the labels.
+
+Where the origins are not stored (rows may begin as ones that nobody trains on), what the rows hold stands instead.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,10 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """One poison row beside its origin; ``changes`` for tables, pictures for images."""
+    """One poison row beside its origin; ``changes`` for tables, pictures for images.
+
+    Without an origin ``changes`` are the features farthest above the least value of their column.
+    """
 
     title: str
     old: str
@@ -82,6 +88,8 @@ class Moved:
     rows: int
     reason: str
     """Why there is nothing to see; empty where there is."""
+    compared: bool
+    """Whether the origins are stored."""
     shown: tuple[Shown, ...]
     bars: tuple[Bar, ...]
     sets: int
@@ -118,6 +126,7 @@ def _moved(run: Run, crafts: Sequence[Craft]) -> Moved:
         trial=first.trial,
         rows=first.rows,
         reason=reason,
+        compared=rows is not None and rows.base is not None,
         shown=shown,
         bars=bars,
         sets=sets,
@@ -132,7 +141,17 @@ def _reason(rows: Rows | None) -> str:
         return "No row was poisoned."
     if rows.inputs.ndim != 2 and pictures.picture(rows.inputs[0], "") is None:
         return "These rows are neither tables nor grey or colour images, so there is nothing to show."
-    return "" if rows.base is not None else "The clean rows they began as are not stored, so nothing can be compared."
+    return ""
+
+
+def _origins(rows: Rows, named: Sequence[Feature]) -> Floats:
+    """The clean rows, or the least value of every column where they are not stored. ``(N, D)``."""
+    if rows.base is not None:
+        return rows.base
+    least = np.zeros(_width(rows))
+    for each in named:
+        least[list(each.places)] = each.low
+    return np.broadcast_to(least, rows.inputs.shape)
 
 
 def _width(rows: Rows) -> int:
@@ -144,16 +163,14 @@ def _shown(run: Run, rows: Rows, k: int, named: Sequence[Feature]) -> Shown:
         quoted(run.class_name(labels[k])) if k < len(labels) else "" for labels in (rows.base_labels, rows.labels)
     )
     changes = _changes(rows, k, named)
-    assert rows.base is not None
+    clean = f"The clean row that poison row {k + 1} began as: {old}"
     return Shown(
         title=_title(rows, k),
         old=old,
         new=new,
         changes=tuple(changes[:_CHANGES]),
         more=len(changes[_CHANGES:]),
-        origin=None
-        if named
-        else pictures.picture(rows.base[k], f"The clean row that poison row {k + 1} began as: {old}"),
+        origin=None if named or rows.base is None else pictures.picture(rows.base[k], clean),
         poison=None if named else pictures.picture(rows.inputs[k], f"Poison row {k + 1}, labelled {new}"),
     )
 
@@ -169,10 +186,14 @@ def _title(rows: Rows, k: int) -> str:
 
 def _changes(rows: Rows, k: int, named: Sequence[Feature]) -> list[Change]:
     """The features of one row that moved, most first."""
-    assert rows.base is not None
-    inputs, base = rows.inputs[k : k + 1], rows.base[k : k + 1]
+    inputs, base = rows.inputs[k : k + 1], _origins(rows, named)[k : k + 1]
     found = [
-        Change(name=each.name, old=each.value(base[0]), new=each.value(inputs[0]), share=share)
+        Change(
+            name=each.name,
+            old=each.value(base[0]) if rows.base is not None else "",
+            new=each.value(inputs[0]),
+            share=share,
+        )
         for each in named
         if abs(share := float(each.moves(inputs, base)[0])) > _STILL
     ]
@@ -181,9 +202,10 @@ def _changes(rows: Rows, k: int, named: Sequence[Feature]) -> list[Change]:
 
 def _bars(named: Sequence[Feature], every: Sequence[Rows]) -> tuple[Bar, ...]:
     """The features that moved most, on average over the rows of all sets."""
-    known = [rows for rows in every if rows.base is not None and rows.inputs.shape[1:] == every[0].inputs.shape[1:]]
+    alike = (every[0].inputs.shape[1:], every[0].base is None)
+    known = [rows for rows in every if (rows.inputs.shape[1:], rows.base is None) == alike]
     inputs = np.concatenate([rows.inputs for rows in known])
-    base = np.concatenate([rows.base for rows in known if rows.base is not None])
+    base = np.concatenate([_origins(rows, named) for rows in known])
     found = [_bar(each, each.moves(inputs, base)) for each in named]
     kept = sorted((each for each in found if each.share > _STILL), key=lambda each: -each.share)
     return tuple(kept[:_BARS])

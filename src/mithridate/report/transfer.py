@@ -13,6 +13,8 @@ from mithridate.stats import Difference, Estimate
 
 _MOST = 12
 """Scenarios on the page."""
+_STRONG = 0.1
+"""A rise that has the full colour, unless there is a larger one."""
 _DARKEST = 42
 """Colour of the largest rise, in % of the full one: text must stay legible on it."""
 
@@ -66,7 +68,7 @@ def _transfer(run: Run, scenario: str, cells: Sequence[Cell], cell: Cell) -> Tra
     attacks = sorted(dict.fromkeys(each.attack for each in cells), key=lambda name: bool(baseline(name)))
     places = {(each.attack, each.victim): each for each in cells}
     rises = {place: gap(each.poisoned, each.clean) for place, each in places.items()}
-    highest = max((rise.mean for rise in rises.values() if rise), default=0.0)
+    highest = max([_STRONG, *(rise.mean for rise in rises.values() if rise)])
     return Transfer(
         scenario=scenario,
         victims=victims,
@@ -90,7 +92,7 @@ def _clean(cells: Sequence[Cell]) -> Estimate | None:
 
 
 def _pair(run: Run, cell: Cell | None, rise: Difference | None, highest: float) -> Pair:
-    shade = _DARKEST * max(0.0, rise.mean) / highest if rise and highest > 0 else 0.0
+    shade = _DARKEST * max(0.0, rise.mean) / highest if rise else 0.0
     return Pair(
         rate=average(cell.poisoned) if cell else None,
         rise=rise,

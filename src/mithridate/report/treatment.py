@@ -56,6 +56,7 @@ class Treatment:
     poison_rows: int | None
     """Poisoned rows of the training set."""
     training_rows: int | None
+    """Rows of the training set, poison that was added to it among them."""
     class_rows: tuple[int, ...]
     """Rows of each class before anything was removed."""
     facts: Mapping[str, float]
@@ -102,7 +103,7 @@ def treatment(row: Mapping[str, Any]) -> Treatment:
     """What a victim's row says of its defense."""
     rounds = tuple(_round(mapping(each)) for each in items(row.get("removals")))
     control_of = row.get("control_of")
-    facts = mapping(row.get("facts"))
+    facts, class_rows = mapping(row.get("facts")), _counts(row.get("class_rows"))
     return Treatment(
         control_of=(control_of,) if isinstance(control_of, str) else tuple(str(each) for each in items(control_of)),
         oracle=bool(row.get("oracle")),
@@ -110,8 +111,8 @@ def treatment(row: Mapping[str, Any]) -> Treatment:
         dropped=_given(row, "dropped", [each.rows for each in rounds]),
         dropped_poison=_given(row, "dropped_poison", [each.poison for each in rounds]),
         poison_rows=whole(row.get("poison_rows")),
-        training_rows=whole(row.get("training_rows")),
-        class_rows=_counts(row.get("class_rows")),
+        training_rows=sum(class_rows) or whole(row.get("training_rows")),  # which leaves out what was added
+        class_rows=class_rows,
         facts={name: float(value) for name, value in facts.items() if _is_known(value)},
         certificate=_certificate(mapping(row.get("certified"))),
         images=text(row.get("dropped_images")),
