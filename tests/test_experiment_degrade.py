@@ -17,6 +17,7 @@ from mithridate.errors import ConfigError
 from mithridate.experiment import Experiment, Job, result_keys
 from mithridate.goal import Degrade
 from mithridate.learners import weights
+from mithridate.learners.cached import Cached
 from mithridate.learners.sgd import SGD
 from mithridate.loading import load
 from mithridate.poison import FIRST_APPENDED, Poison
@@ -421,6 +422,13 @@ class TestSurrogates:
         assert sorted(clean) == sorted(
             data_of(asked, Job(kind="craft", trial=trial)).train.digest() for trial in range(3)
         ), "once for both budgets"
+
+    def test_begin_anew_in_each_trial_with_rows_of_its_own(self, tmp_path: Path) -> None:
+        """Else trials would share their initial weights, and be more alike than they are counted as."""
+        for resample in (True, False):
+            for learner in work.cached_crew(degrading(resample=resample), tmp_path):
+                assert isinstance(learner, Cached)
+                assert (learner.pinned is None) == resample
 
     def test_of_back_gradients_are_differentiated_though_they_are_remembered(self, tmp_path: Path) -> None:
         parsed = tiny(

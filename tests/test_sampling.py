@@ -169,8 +169,9 @@ class TestParts:
         data = rows([0] * 20 + [1] * 20 + [2])
         for seed in range(60):
             for size, at_random in ((4, True), (0, True), (0, False)):
-                train, _, _ = cut(data, size=size, validation=12, at_random=at_random, seed=Seed(seed))
+                train, held, own = cut(data, size=size, validation=12, own=size, at_random=at_random, seed=Seed(seed))
                 assert 40 in train
+                assert len({*train, *held, *own}) == len(train) + len(held) + len(own)
 
     def test_an_attacker_s_own_rows_change_nothing_for_anybody_else(self):
         data = rows(LABELS * 4)
