@@ -34,6 +34,8 @@ class Begun:
     """``(q,)`` ids of the training rows they are; None where they are no training rows."""
     replaced: Tensor
     """Ids of the training rows that go; none where rows are appended."""
+    base: Dataset | None = None
+    """What they are before any label is changed, where they are no training rows."""
 
 
 def begun(
@@ -84,7 +86,7 @@ def poison_of(
     """The poison that rows have become."""
     found = Dataset(inputs=inputs, labels=labels, ids=rows.ids, space=data.space)
     appended = len(rows.replaced) == 0
-    return Poison(rows=found, trace=trace, origins=rows.origins if appended else None)
+    return Poison(rows=found, trace=trace, origins=rows.origins if appended else None, base=rows.base)
 
 
 def flipped(labels: Tensor, aims: Aims, data: Dataset, seed: Seed) -> Tensor:
@@ -131,10 +133,12 @@ def _validation_rows(data: Dataset, threat: ThreatModel, aims: Aims, seed: Seed)
     count = threat.count(data)
     drawn = torch.randint(len(aims), (count,), generator=seed.child("pick").generator())
     inputs, labels = aims.inputs[drawn].to(data.device), aims.labels[drawn].to(data.device)
+    ids = FIRST_APPENDED + torch.arange(count, device=data.device)
     return Begun(
         inputs=inputs,
         labels=flipped(labels, aims, data, seed),
-        ids=FIRST_APPENDED + torch.arange(count, device=data.device),
+        ids=ids,
         origins=None,
         replaced=data.ids[:0],
+        base=Dataset(inputs=data.space.encode(inputs), labels=labels, ids=ids, space=data.space),
     )

@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal
 
 from mithridate.learner import Learner
+from mithridate.learners.gradient_descent import GradientDescent
 from mithridate.learners.sgd import SGD
 from mithridate.learners.weights import File
 from mithridate.model import Architecture
@@ -31,7 +32,12 @@ def box(surrogates: Sequence[Learner], victim: Learner, *, knows: str = "trainin
 
 
 def _weights(learner: Learner) -> str | None:
-    """What decides the weights that a learner starts from; None where they are its own."""
+    """What decides the weights that a learner starts from; None where they are its own.
+
+    Gradient descent without a seed starts every time from the same weights; with the same loss, from the same ones.
+    """
+    if isinstance(learner, GradientDescent):
+        return None if learner.seeded else fingerprint(_architecture(learner), learner.loss, learner.initial_seed)
     source = learner.start.source() if isinstance(learner, SGD) else None
     if source is None:
         return None
@@ -40,6 +46,8 @@ def _weights(learner: Learner) -> str | None:
 
 def _architecture(learner: Learner) -> str:
     """What decides the shape of a learner's network; of a learner of another kind, all its settings."""
+    if isinstance(learner, GradientDescent):
+        return fingerprint(learner.hidden, learner.activation if learner.hidden else "", learner.standardise)
     return fingerprint(_plain(learner.model) if isinstance(learner, SGD) else learner)
 
 

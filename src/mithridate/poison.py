@@ -30,6 +30,8 @@ class Poison:
     """Named curves recorded while crafting (``loss``: the attack's objective at each step), for the report."""
     origins: Tensor | None = None
     """Of appended rows, ``(n,)`` int64 ids of the clean training rows that they began as, which may repeat."""
+    base: Dataset | None = None
+    """The clean rows that appended ones began as, under the poison's ids, where those are no training rows."""
 
     def __post_init__(self) -> None:
         """Refuse origins that are not one id for each row."""
@@ -67,8 +69,11 @@ class Poison:
     def clean(self, data: Dataset) -> Dataset | None:
         """The rows of the clean training set that these began as, in their order; None where that is not known.
 
-        Appended rows began as their origins, of which one may come several times; others are told by their ids.
+        Appended rows began as their origins, of which one may come several times, or as :attr:`base`; others are told
+        by their ids.
         """
+        if self.base is not None:
+            return self.base.to(data.device)
         ids = (self.rows.ids if self.origins is None else self.origins).to(data.device)
         return data.rows(ids) if bool(torch.isin(ids, data.ids).all()) else None
 

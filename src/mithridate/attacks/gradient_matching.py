@@ -307,7 +307,8 @@ class _Brewing:
         """Where the descent begins, in normalised pixels, inside the allowed set."""
         generator = self.seed.child("init").generator(self.data.device)
         low, high = self.rows.space.bounds
-        middle = torch.full_like(self.clean, (low + high) / 2 if math.isfinite(high - low) else 0.0)
+        halfway = torch.full_like(self.clean, (low + high) / 2 if math.isfinite(high - low) else 0.0)
+        middle = self.clean if self.rows.space.columns else halfway  # halfway is no valid row of a table
         widest = self.threat.perturbation.noise(middle, self.rows.space, generator) - middle  # cut short by no bound
         shape = self.clean.shape
         if self.attack.init == "zero":

@@ -146,6 +146,8 @@ def _end_line(ended: Ended) -> str:
         return f"{job_name(ended.job)}: {row['learner']}, {row['accuracy']:.1%} accurate, {seconds}"
     if ended.job.kind == "surrogate":
         return f"{job_name(ended.job)}: trained, {seconds}"
+    if row.get("judged", 0) > len(row["targets"]):  # thousands of rows, of which the row describes a few
+        return f"{job_name(ended.job)}: {row['success']:.1%} of {row['judged']} rows wrong as wanted, {seconds}"
     hits = [bool(target["hit"]) for result in ended.results for target in result.row["targets"]]
     said = (
         f"{sum(hits)} of {len(hits)} targets hit" if len(hits) > 1 else ("target hit" if hits[0] else "target missed")

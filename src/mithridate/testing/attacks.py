@@ -110,8 +110,9 @@ def check_leaves_everything_alone(attack: Attack, bench: Bench) -> None:
 def check_beats_noise(attack: Attack, bench: Bench) -> None:
     """Victims of the poison are nearer to the attacker's wish than victims of noise on the same rows.
 
-    Attacks that only change labels are left out: noise keeps their labels, which are all they do. Nearness is the log-probability of the wanted class (or minus that of the true one), its gain over noise averaged
-    over ``TRIALS`` trials; the mean must be more than two standard errors above zero.
+    Attacks that only change labels are left out: noise keeps their labels, which are all they do. Nearness is
+    the log-probability of the wanted class (or minus that of the true one), its gain over noise averaged over
+    ``TRIALS`` trials; the mean must be more than two standard errors above zero.
     """
     if attack.needs_dirty_labels:
         return
