@@ -255,6 +255,16 @@ class TestRows:
                     assert (one.origins is None) == (two.origins is None)
                     assert one.origins is None or torch.equal(one.origins, two.origins)
 
+    @pytest.mark.parametrize(("start", "first"), [("loss", True), ("stealthy", False)])
+    def test_those_of_greatest_and_least_loss_can_be_chosen(self, start, first):
+        """Of their flipped labels under a clean model; of two classes, the margin decides."""
+        model = LEARNER.fit(DATA, seed=Seed(5)).model
+        margins = predictions(model, DATA.inputs).diff(dim=1)[:, 0] * (2 * DATA.labels - 1)
+        still, _ = solved(lambda x, y: (0 * x).sum())
+        poison = crafted(BackGradient(steps=1, start=start), learner=still)
+        assert poison.origins.tolist() == sorted(margins.argsort(descending=first)[:6].tolist())
+        assert torch.equal(poison.rows.labels, 1 - DATA.rows(poison.origins).labels)
+
     def test_which_rows_are_chosen_does_not_depend_on_the_order_of_the_data(self):
         order = torch.randperm(30, generator=torch.Generator().manual_seed(1))
         data = blobs(30, classes=3, spread=1.2, dim=3)
