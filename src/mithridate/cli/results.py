@@ -15,7 +15,7 @@ _PLACES = ("attack", "scenario", "victim", "defense")
 _PLAIN = ("success (95 %)", "clean base rate", "noise control", "accuracy", "trials x victims")
 _DEFENDED = ("success", "accuracy", "dropped", "of poison", "of clean", "time")
 _GRADED = ("{} (95 %)", "clean data", "rise, points", "trials x victims")
-_GRADED_DEFENDED = ("{}", "clean data", "dropped", "of poison", "of clean", "time")
+_GRADED_DEFENDED = ("{}", "clean data", "dropped", "of poison", "of clean")
 """The same for attacks that degrade, whose success is a mean share of test rows: the name of that goes first."""
 _MOST = 24
 """Rows about such attacks; of longer tables those of the verdict's scenario and victim stand here."""
@@ -59,13 +59,19 @@ def _table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
 def _defended_table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
     shared, sources = [name for name in _shared(rows) if name != "defense"], _sources(rows)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in [name for name in _PLACES if name not in shared]:
-        table.add_column(heading, overflow="fold")
+    grouped = bool(_measure(rows)) and "attack" not in shared  # a line of its own for each attack leaves room
+    own = [name for name in _PLACES if name not in shared and not (grouped and name == "attack")]
+    for heading in own:
+        table.add_column(heading, overflow="fold", min_width=18 if grouped and heading == "defense" else None)
     for k, heading in enumerate(_with_published(_headings(rows, _DEFENDED, _GRADED_DEFENDED), sources)):
         whole = k == 0 and bool(_measure(rows))  # its interval has more digits than others
         table.add_column(heading, justify="right", overflow="fold", no_wrap=whole)
+    attack = None
     for row in rows:
-        places = [_place(rows, row, name) for name in _PLACES[:-1] if name not in shared]
+        if grouped and row.get("attack") != attack:
+            attack = row.get("attack")
+            table.add_row(*[""] * (len(own) - 1), Text(str(attack), style="bold"))
+        places = [_place(rows, row, name) for name in own if name != "defense"]
         numbers = _with_published(_defended(row), sources, _published(row, sources))
         table.add_row(*map(Text, [*places, _defense(row), *numbers]))
     found = [(row.get("defense"), row.get("comparison")) for row in rows if row.get("of_verdict", True)]
@@ -191,14 +197,14 @@ def _defended(row: Mapping[str, object]) -> list[str]:
     time += f" ({ratio:.1f}x)" if isinstance(ratio, (int, float)) and row.get("defense") != "none" else ""
     rates = [_interval(row.get("success")).replace("%, ", "-"), _percent(_mean(row.get("clean_accuracy")))]
     if row.get("measure"):
-        rates = [_fine(row.get("success")), _share(row.get("base_rate"))]
-    return [
+        rates, time = [_fine(row.get("success")), _share(row.get("base_rate"))], ""
+    found = [
         *rates,  # "75% [44-92%]" stays on one line of a narrow terminal
         f"{dropped:.0f}" if isinstance(dropped, (int, float)) and dropped else "-",
         _percent(row.get("poison_recall")) if dropped else "-",
         _tenth(row.get("clean_drop")) if dropped else "-",
-        time,
     ]
+    return [*found, time] if time else found
 
 
 def _ratio(row: Mapping[str, object]) -> str:
