@@ -8,7 +8,7 @@ from typing import Any
 
 from mithridate.errors import ConfigError
 
-FIXED = ("data", "threat", "vary", "victims", "setups", "training_rows", "targets", "trials", "first_trial")
+FIXED = ("data", "threat", "vary", "victims", "setups", "training_rows", "resample", "targets", "trials", "first_trial")
 """What makes two results comparable under a protocol. Attacks, surrogates, defenses, seeds and controls are free."""
 
 

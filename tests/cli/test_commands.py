@@ -17,7 +17,7 @@ from PIL import Image
 
 from mithridate import __version__, config, poisonset, registry
 from mithridate.experiment import Experiment
-from mithridate.learners.recipes import RECIPES
+from mithridate.learners.recipes import CLASSICAL, RECIPES
 from mithridate.poison import Poison
 from mithridate.store import Store
 from tests.cli.calls import Caller, process, written
@@ -74,7 +74,7 @@ class TestList:
         names = set(registry.places(registry.PLURALS[what]))
         said, found = call("list", what), call("list", what, "--json").json()
         assert said.code == 0
-        assert {each["name"] for each in found} == names | (set(RECIPES) if what == "learners" else set())
+        assert {each["name"] for each in found} == names | ({*RECIPES, *CLASSICAL} if what == "learners" else set())
         for each in found:
             assert each["about"]
             assert any(line.split()[:1] == [each["name"]] and each["about"] in line for line in said.out.splitlines())

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from mithridate.dataset import Dataset
+    from mithridate.experiment import Experiment
     from mithridate.poisonset import PoisonSet
 
 
@@ -99,18 +100,25 @@ def _poisoned(settings: dict[str, Any], found: PoisonSet) -> Dataset:
     """The training set that victims of a run saw, with the poison in it."""
     from mithridate.config import parse
     from mithridate.errors import DataError
-    from mithridate.loading import load
-    from mithridate.sampling import training_part
-    from mithridate.source import Source
+    from mithridate.experiment import Experiment, Job
+    from mithridate.work import data_of
 
-    train = load(parse(Source, settings["data"], where="data")).train  # type: ignore[type-abstract]
-    base_ids = found.manifest["details"]["threat"]["base_ids"]
-    train = training_part(train, size=settings.get("training_rows", 0), base_ids=base_ids)
+    experiment = parse(Experiment, settings)
+    job = Job(kind="craft", trial=int(found.manifest["details"]["trial"]), scenario=_scenario(experiment, found))
+    train = data_of(experiment, job).train
     if train.digest() != found.manifest["base_data_sha256"]:
         raise DataError(
             "the training data have changed since this poison was crafted; restore them to export the whole set"
         )
     return found.poison.apply(train)
+
+
+def _scenario(experiment: Experiment, found: PoisonSet) -> int:
+    """Which scenario a poison set belongs to; the base where none is quite its own (fixed trials have base rows)."""
+    from mithridate.settings import plain
+
+    own = found.manifest["details"]["threat"]
+    return next((k for k, threat in enumerate(experiment.scenarios()) if plain(threat) == own), 0)
 
 
 def _write_full(poisoned: Dataset, to: Path, full: str) -> Path:

@@ -77,7 +77,6 @@ def _misfits(experiment: Experiment) -> list[str]:
 
     Where trained networks decide which targets are drawn, nothing can be said yet.
     """
-    from mithridate.attack import craft
     from mithridate.attacks.given import Given
     from mithridate.errors import MithridateError
     from mithridate.experiment import Job
@@ -91,7 +90,7 @@ def _misfits(experiment: Experiment) -> list[str]:
     for job in (Job(kind="craft", trial=number, attack=k) for number in experiment.numbers() for k in given):
         trial, data = experiment.trial(job), data_of(experiment, job)
         try:
-            craft(trial.attack, data.train, threat=trial.threat, aims=trial.goal(data).known, seed=trial.seed)
+            trial.craft(data, trial.goal(data))
         except MithridateError as error:
             found.append(f"trial {job.trial}: {error}")
     return found
