@@ -371,6 +371,22 @@ def test_a_resumed_training_ends_as_if_it_had_never_stopped(learner, defense, tm
         assert differences(whole, found) == ""
 
 
+class Halves(Hook):
+    """Each step is on a random half of the rows."""
+
+    settings = "halves"
+
+    def batches(self, count, size, generator):
+        return [torch.randperm(count, generator=generator)[: count // 2]]
+
+
+def test_random_batches_go_on_where_they_were():
+    states = [each.state() for each in ACTING.train(TABLE, seed=Seed(1), hooks=[Halves()])]
+    whole = ACTING.fit(TABLE, seed=Seed(1), hooks=[Halves()])
+    assert differences(whole, ACTING.fit(TABLE, seed=Seed(1), hooks=[Halves()], resume=states[7])) == ""
+    assert not close(whole.model, list(ACTING.fit(TABLE, seed=Seed(1)).model.parameters()), rtol=0.01)
+
+
 def test_a_state_does_not_change_once_it_has_been_handed_out():
     states = [progress.state() for progress in ACTING.train(TABLE, seed=Seed(1))]
     assert not torch.equal(states[0].tensors["velocity/0"], states[-1].tensors["velocity/0"])
