@@ -29,7 +29,7 @@ from tests.cli.calls import Caller, process, written
         (["run", "quickstart", "--set", "trials=1000000000"], "at most 100000 can be run together"),
         (["run", "quickstart", "--device", "tpu"], "there is no device 'tpu'; allowed: auto, cpu, cuda"),
         (["run", "quickstart", "--device", "cuda:x"], "there is no device 'cuda:x'"),
-        (["show", "gradient"], "nothing is called 'gradient': did you mean 'gradient-matching'?"),
+        (["show", "gradient-m"], "nothing is called 'gradient-m': did you mean 'gradient-matching'?"),
         (["list", "atacks"], "there is no list of 'atacks': did you mean 'attacks'?"),
         (["report", "."], "there is no run in '.' (no store.sqlite); start one with  mithridate run"),
         (["export", ".", "--to", "set"], "there is no run in '.'"),
