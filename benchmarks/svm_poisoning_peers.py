@@ -29,7 +29,8 @@ What was set, and why:
   once over all rows as is its default, and in three passes; and a solver with short steps. All are shown.
 
 Splits draw from the same rows, so their intervals (Student's t over splits) speak of other splits of these images.
-``times_ours`` are medians over splits of ratios to ``mithridate`` in the same split, with their range. ``--quick`` and
+``times_ours`` are medians over splits of ratios to ``mithridate`` in the same split, with their range. ``load_before`` is how many processes wanted a core in the minute before; where others did, the CPU
+seconds say what one core needs. ``--quick`` and
 ``--pilot`` print and write nothing; the rest goes to ``benchmarks/results/svm-poisoning-peers.json``.
 """
 
@@ -113,9 +114,14 @@ def main() -> int:
     from mithridate import runtime
 
     runtime.use_threads(1)
-    began = time.monotonic()
-    result = recorded(asked, measured(asked), seconds=time.monotonic() - began)
-    print(json.dumps({key: result[key] for key in ("measured", "skipped", "versions", "core_seconds")}, indent=1))
+    began, load = time.monotonic(), os.getloadavg()[0]
+    log = measured(asked)
+    result = {**recorded(asked, log), "core_seconds": round(time.monotonic() - began), "load_before": round(load, 1)}
+    print(
+        json.dumps(
+            {key: result[key] for key in ("measured", "skipped", "versions", "core_seconds", "load_before")}, indent=1
+        )
+    )
     if not (asked.quick or asked.pilot):
         PLACE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -340,7 +346,7 @@ def secml(rows: Rows, settings: dict[str, Any]) -> tuple[Craft, tuple[str, ...]]
     return craft, ("secml",)
 
 
-def recorded(asked: Any, log: Log, *, seconds: float) -> dict[str, Any]:
+def recorded(asked: Any, log: Log) -> dict[str, Any]:
     """The result as it is written: nothing about the machine's paths."""
     import torch
 
@@ -354,7 +360,6 @@ def recorded(asked: Any, log: Log, *, seconds: float) -> dict[str, Any]:
         "error of SVC(kernel='linear', C=1) over splits; times_ours are medians of ratios within a split.",
         "command": " ".join([*command, f"--art-twenty {asked.art_twenty}"]),
         "environment": runtime.describe(torch.device("cpu")),
-        "core_seconds": round(seconds),
         "measured": [row for q in (1, 20) for row in summary(log, q)],
         "rows": [],
         "skipped": log.skipped,
