@@ -10,9 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mithridate.attack import Attack, craft, released
+from mithridate.attack import Attack, craft, problems, released
+from mithridate.attacks.back_gradient import BackGradient
+from mithridate.attacks.loss_flips import LossFlips
+from mithridate.attacks.random_flips import RandomFlips
 from mithridate.errors import ConfigError, ThreatModelError
 from mithridate.goal import Backdoor, Degrade, Misclassify
+from mithridate.learners.recipes import recipe
 from mithridate.poison import Poison
 from mithridate.seeding import Seed
 from mithridate.source import Split
@@ -198,3 +202,17 @@ class TestProblems:
             "surrogate",
         ):
             assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("attack", [RandomFlips(), LossFlips(), BackGradient()])
+@pytest.mark.parametrize("goal", [Degrade(kind="specific"), Misclassify(target=0, intended=1)])
+def test_flipping_rows_of_the_wanted_class_is_refused_since_it_works_against_it(attack, goal):
+    threat = ThreatModel(goal=goal, labels="dirty", rows="append", perturbation=Unbounded())
+    learner = recipe("softmax-regression")
+    assert any("origin" in each for each in problems(attack, threat, surrogates=[learner]))
+    for fine in (
+        replace(threat, origin="either-class"),
+        replace(threat, labels="clean"),
+        replace(threat, goal=Degrade()),
+    ):
+        assert not any("origin" in each for each in problems(attack, fine, surrogates=[learner]))

@@ -11,7 +11,7 @@ import torch
 
 from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError, ThreatModelError
-from mithridate.goal import Aims, GoalSpec
+from mithridate.goal import Aims, Degrade, GoalSpec
 from mithridate.learner import Learner
 from mithridate.poison import Poison
 from mithridate.seeding import Seed
@@ -31,6 +31,8 @@ class Attack(ABC):
     """Whether it trains networks of its own."""
     needs_dirty_labels: ClassVar[bool] = False
     """Whether all it does is change labels, so that it can do nothing where they must stay."""
+    flips_labels: ClassVar[bool] = False
+    """Whether it gives its rows another label where labels may be dirty."""
     follows_gradients: ClassVar[bool] = True
     """Whether it needs the gradients of its surrogates' outputs in their inputs."""
     heeds_wanted: ClassVar[bool] = True
@@ -118,6 +120,7 @@ def problems(attack: Attack, threat: ThreatModel, *, surrogates: Sequence[Learne
         found.append(f"{attack.name} cannot {threat.rows} rows (it can: {', '.join(attack.rows)})")
     if attack.needs_dirty_labels and threat.labels != "dirty":
         found.append(f"{attack.name} changes labels, but the threat model says clean labels; set threat.labels: dirty")
+    found += _origin_problems(attack, threat)
     if attack.needs_surrogate and not surrogates:
         found.append(f"{attack.name} needs at least one surrogate learner")
     try:
@@ -128,3 +131,16 @@ def problems(attack: Attack, threat: ThreatModel, *, surrogates: Sequence[Learne
         blind = dict.fromkeys(each.name for each in crew if not each.differentiable)
         found += [f"{attack.name} follows gradients of its surrogates, but '{each}' has none" for each in blind]
     return found
+
+
+def _origin_problems(attack: Attack, threat: ThreatModel) -> list[str]:
+    """Rows of the wanted class under another label work against what is wanted."""
+    generic = isinstance(threat.goal, Degrade) and threat.goal.kind == "generic"
+    if not attack.flips_labels or threat.labels != "dirty" or threat.origin != "single-class" or generic:
+        return []
+    if threat.base_ids:
+        return []
+    return [
+        f"{attack.name} would take rows of the wanted class and give them another label, which works against it "
+        "(threat.origin: single-class); set origin to either-class, self-betrayal or random-subset"
+    ]

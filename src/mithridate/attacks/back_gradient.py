@@ -50,6 +50,7 @@ class BackGradient(Attack):
     name: ClassVar[str] = "back-gradient"
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Degrade, Misclassify)
     rows: ClassVar[tuple[str, ...]] = ("append", "replace")
+    flips_labels: ClassVar[bool] = True
 
     surrogate: int = 0
     """Which of the experiment's surrogates it differentiates, from 0."""

@@ -43,6 +43,7 @@ class LossFlips(Attack):
     name: ClassVar[str] = "loss-flips"
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Degrade, Misclassify)
     rows: ClassVar[tuple[str, ...]] = ("append", "replace")
+    flips_labels: ClassVar[bool] = True
     needs_dirty_labels: ClassVar[bool] = True
     follows_gradients: ClassVar[bool] = False
 

@@ -29,6 +29,7 @@ class RandomFlips(Attack):
     name: ClassVar[str] = "random-flips"
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Degrade, Misclassify)
     rows: ClassVar[tuple[str, ...]] = ("append", "replace")
+    flips_labels: ClassVar[bool] = True
     needs_surrogate: ClassVar[bool] = False
     needs_dirty_labels: ClassVar[bool] = True
 
