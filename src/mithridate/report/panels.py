@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from mithridate.report import figures, nearing
 from mithridate.report.combinations import Cell, success
+from mithridate.report.degrading import baseline
 from mithridate.report.figures import Figure, Line, Point
 from mithridate.report.load import Control, Craft, Run, Series, Victim
 from mithridate.report.planes import FeatureMap
@@ -54,8 +55,12 @@ def crafting(run: Run) -> list[Figure]:
     groups: dict[tuple[str, str], list[Craft]] = {}
     for craft in run.crafts:
         groups.setdefault((craft.attack, craft.scenario), []).append(craft)
+    traced = sorted(
+        ((place, crafts) for place, crafts in groups.items() if any(craft.trace for craft in crafts)),
+        key=lambda group: baseline(group[0][0]) is not None,
+    )
     drawn: list[Figure] = []
-    for k, ((attack, scenario), crafts) in enumerate(list(groups.items())[:_MOST_GROUPS]):
+    for k, ((attack, scenario), crafts) in enumerate(traced[:_MOST_GROUPS]):
         where = f"{attack}, {scenario}" if len(groups) > 1 else ""
         together = nearing.nearing(f"n{k}", crafts, where)
         for name in _names([craft.trace for craft in crafts]):
@@ -81,8 +86,10 @@ def training(cell: Cell) -> list[Figure]:
             Line(values=victim.curve[name], control=control)
             for control, victims in once.items()
             for victim in victims[:_MOST_LINES]
-            if name in victim.curve
+            if len(victim.curve.get(name, ())) > 1  # one epoch is no curve
         ]
+        if not lines:
+            continue
         label = f"Line chart: {name} over the epochs of training, {plural(len(lines), 'network')}; {_range(lines)}"
         title = f"Training {name}" if name in ("loss", "accuracy") else name.capitalize()
         drawn.append(figures.curves(f"t{k}", lines, title=title, across="epoch", label=label))
