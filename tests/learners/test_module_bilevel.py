@@ -71,7 +71,7 @@ def test_its_value_is_the_loss_after_the_training_itself(change, aims):
 
 @pytest.mark.parametrize("method", ["stored", "checkpointed"])
 def test_its_slope_is_that_of_the_training_itself(method):
-    """Of a linear network, which has no kinks for differences to step over; others are tested in float64 in tests/ops."""
+    """Of a linear network: no kinks for differences to step over. Others are tested in float64 in tests/ops."""
     learner = replace(LEARNER, model=Linear())
     inputs = 0.25 + 0.5 * POISON.all_inputs()
     found = learner.bilevel(DATA, AIMS, seed=Seed(3)).steering(inputs.double(), LABELS, method=method, by_labels=True)
