@@ -20,7 +20,7 @@ What was set, and why:
 - ours: the surrogate's penalty is that of the victim, 1 / (C N) of the mean loss; the other settings were chosen by the
   victim's error on validation rows: ranges were tried on three other splits of these images, the choice was made on
   other images (``--pilot`` has those, rows 10,000 to 19,999). ``mithridate`` is the default attack with 500 steps of
-  training, ``cheap`` has 200, and 30 outer steps. No test row had a part in it.
+  training, ``cheap`` has 200, and 30 outer steps. No error on test rows was looked at for it.
 - ART: ``eps`` beyond reach, since its loop ends on progress (with 1 it ends after 2 or 3 iterations); 10 iterations as
   long as our first step. It gets ``SVC(probability=True)``, without which it fails, and copies, since it writes into
   its input. Its rows are found one by one, each as if it were alone, so 20 rows cost 20 times one: an extrapolation
@@ -29,9 +29,9 @@ What was set, and why:
   once over all rows as is its default, and in three passes; and a solver with short steps. All are shown.
 
 Splits draw from the same rows, so their intervals (Student's t over splits) speak of other splits of these images.
-``times_ours`` are medians over splits of ratios to ``mithridate`` in the same split, with their range. ``load_before`` is how many processes wanted a core in the minute before; where others did, the CPU
-seconds say what one core needs. ``--quick`` and
-``--pilot`` print and write nothing; the rest goes to ``benchmarks/results/svm-poisoning-peers.json``.
+``times_ours`` are medians over splits of ratios to ``mithridate`` in the same split, with their range. ``load_before`` is
+how many processes wanted a core in the minute before; where others did, the CPU seconds say what one core needs.
+``--quick`` and ``--pilot`` print and write nothing; the rest goes to ``benchmarks/results/svm-poisoning-peers.json``.
 """
 
 from __future__ import annotations
