@@ -64,7 +64,7 @@ def stepped(state: State, gradient: tuple[Number, ...], descent: Descent) -> Sta
     """The state after a step."""
     if not descent.momentum:
         share = descent.lr * (1 - descent.dampening)
-        return State(tuple(plus(w, g, -share) for w, g in zip(state.parts, gradient, strict=True)))
+        return State(tuple([w - share * g for w, g in zip(state.parts, gradient, strict=True)]))
     velocity = tuple(
         plus(descent.momentum * v, g, 1 - descent.dampening) for v, g in zip(state.velocity, gradient, strict=True)
     )
@@ -77,7 +77,7 @@ def pulled(adjoint: State, descent: Descent) -> tuple[tuple[Number, ...], tuple[
     """What a step hands back: the adjoint of its gradient, and that of the velocity before it (empty: none)."""
     if not descent.momentum:
         share = descent.lr * (1 - descent.dampening)
-        return tuple(-share * each for each in adjoint.parts), ()
+        return tuple([-share * each for each in adjoint.parts]), ()
     a, m = descent.lr, descent.momentum
     through = m if descent.nesterov else 1.0
     velocity = tuple(plus(dv, dw, -a * through) for dv, dw in zip(adjoint.velocity, adjoint.parts, strict=True))

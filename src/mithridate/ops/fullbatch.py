@@ -7,8 +7,9 @@ the training rows, moved by the rows' inner products ``(N, N)``; which costs N N
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from mithridate.ops.scores import Array
 from mithridate.ops.upper import Parameters, Slope, Upper
 
 Form = Literal["auto", "plain", "gram"]
+Held = Literal["plain", "gram", "summed"]
+"""What a state holds of the first layer; ``summed`` leaves out the sum of all steps (without momentum and penalty)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +74,7 @@ def train(rows: Rows, upper: Upper, descent: Descent, start: Beginning, *, form:
     return problem.trained(state)
 
 
-def cheaper(form: Form, rows: Rows) -> Form:
+def cheaper(form: Form, rows: Rows) -> Literal["plain", "gram"]:
     """The cheaper form, where none is asked for: a step costs N N H or 2 N d H."""
     if form != "auto":
         return form
@@ -142,13 +145,36 @@ class Gram(First):
         return (self.products @ change, change, 0.0)
 
 
+class Summed(First):
+    """Outputs on the training rows alone, of weights ``W0 + X^T C`` whose ``C`` is the sum of all changes so far."""
+
+    count = 1
+
+    def __init__(self, gram: Gram) -> None:
+        self.inputs, self.products = gram.inputs, gram.products
+
+    def start(self, weights: Array) -> tuple[Number, ...]:
+        """Outputs."""
+        return (self.inputs @ weights,)
+
+    def outputs(self, parts: tuple[Number, ...]) -> Array:
+        """Held as they are."""
+        assert isinstance(parts[0], np.ndarray)
+        return parts[0]
+
+    def pushed(self, change: Array) -> tuple[Number, ...]:
+        """Through the inner products."""
+        return (self.products @ change,)
+
+
 class Problem:
     """One training, ready to be stepped through."""
 
-    def __init__(self, rows: Rows, upper: Upper, descent: Descent, start: Beginning, form: Form) -> None:
+    def __init__(self, rows: Rows, upper: Upper, descent: Descent, start: Beginning, held: Held) -> None:
         self.rows, self.upper, self.descent, self.start = rows, upper, descent, start
         self.shares = rows.shares()
-        self.first: First = Gram(rows) if form == "gram" else Plain(rows.inputs)
+        self.first: First = Plain(rows.inputs) if held == "plain" else Gram(rows)
+        self.first = Summed(self.first) if held == "summed" and isinstance(self.first, Gram) else self.first
         self.decays = (*[True] * self.first.count, *upper.decays)
 
     def begun(self) -> State:
@@ -175,8 +201,13 @@ class Problem:
         triples = zip(gradient, parts, self.decays, strict=True)
         return tuple(plus(g, w, self.descent.l2) if decays else g for g, w, decays in triples)
 
-    def trained(self, state: State) -> Trained:
-        """The parameters at a state."""
+    def trained(self, state: State, slopes: Sequence[Slope] = ()) -> Trained:
+        """The parameters at a state. What ``summed`` leaves out is told by the ``slopes`` of all steps before it."""
+        if isinstance(self.first, Summed):
+            changes = np.add.reduce([slope.first for slope in slopes])
+            share = self.descent.lr * (1 - self.descent.dampening)
+            first = self.start.first - share * (self.rows.inputs.T @ changes)
+            return Trained(first=first, upper=self.upper_of(state.parts))
         return Trained(first=self.weights(state.parts, self.start.first), upper=self.upper_of(state.parts))
 
     def weights(self, parts: tuple[Number, ...], anchor: Array) -> Array:
@@ -189,11 +220,11 @@ class Problem:
 
     def upper_of(self, parts: tuple[Number, ...]) -> Parameters:
         """The parameters above the first layer."""
-        return tuple(each for each in parts[self.first.count :] if isinstance(each, np.ndarray))
+        return cast(Parameters, parts[self.first.count :])
 
-    def outer(self, state: State, validation: Rows) -> tuple[float, Array, Parameters]:
-        """The validation loss at a state, and its derivatives by first layer and upper parameters."""
-        found, shares = self.trained(state), validation.shares()
+    def outer(self, found: Trained, validation: Rows) -> tuple[float, Array, Parameters]:
+        """The validation loss after a training, and its derivatives by first layer and upper parameters."""
+        shares = validation.shares()
         outputs = validation.inputs @ found.first
         slope = self.upper.slope(outputs, found.upper, validation.targets, shares)
         losses = self.upper.loss.value(torch.from_numpy(slope.kept[0]), torch.from_numpy(validation.targets)).numpy()

@@ -22,7 +22,7 @@ import numpy as np
 
 from mithridate.errors import ConfigError
 from mithridate.ops.descent import Descent, Number, State, begun, plus, pulled
-from mithridate.ops.fullbatch import Beginning, Form, Gram, Problem, Rows, cheaper
+from mithridate.ops.fullbatch import Beginning, Form, Gram, Held, Problem, Rows, Summed, cheaper
 from mithridate.ops.scores import Array
 from mithridate.ops.upper import Parameters, Slope, Upper
 
@@ -68,8 +68,7 @@ def hypergradient(
     relative residual of conjugate gradients. Raises :class:`ConfigError` for methods that cannot do what is asked.
     """
     _check(method, descent, last)
-    plain = method in ("implicit", "approximate-reversal")
-    problem = Problem(rows, upper, descent, start, "plain" if plain else cheaper(form, rows))
+    problem = Problem(rows, upper, descent, start, _held(rows, start, descent, method, form, last))
     sweep = _Sweep(problem, chosen, labels)
     if method == "implicit":
         return sweep.implicit(validation, tolerance)
@@ -92,6 +91,15 @@ def _check(method: Method, descent: Descent, last: int | None) -> None:
         raise ConfigError("approximate reversal has no form for Nesterov's momentum; use method: stored")
 
 
+def _held(rows: Rows, start: Beginning, descent: Descent, method: Method, form: Form, last: int | None) -> Held:
+    """The form that is fastest for what is asked; sums of few outputs are added up faster afterwards, of many not."""
+    if method in ("implicit", "approximate-reversal") or cheaper(form, rows) == "plain":
+        return "plain"
+    simple = method == "stored" and last is None and not descent.momentum and not descent.l2
+    simple = simple and start.first.shape[1] < 4
+    return "summed" if simple else "gram"
+
+
 def _every(method: Method, descent: Descent) -> int:
     return math.isqrt(descent.steps - 1) + 1 if method == "checkpointed" else descent.steps
 
@@ -104,6 +112,7 @@ class _Sweep:
         self.targets = np.zeros_like(problem.rows.targets)
         self.weights = np.zeros(len(problem.rows))
         self.moments: list[tuple[tuple[Number, ...], tuple[Number, ...], Array, Array]] = []
+        self.changes: list[tuple[Array, Array]] = []
         self.outputs: list[tuple[Array, Array]] = []
         self.inputs = np.zeros_like(problem.rows.inputs[chosen])
 
@@ -111,7 +120,8 @@ class _Sweep:
         """Back along the states as they were."""
         problem = self.problem
         end, kept, stretch = _forward(problem, every)
-        value, anchor, upper = problem.outer(end, validation)
+        trained = problem.trained(end, [slope for _, slope in stretch])
+        value, anchor, upper = problem.outer(trained, validation)
         adjoint, left = self._adjoint(anchor, upper), last or problem.descent.steps
         for each in _backward(problem, kept, stretch, every):
             for state, slope in each[:left]:
@@ -127,7 +137,7 @@ class _Sweep:
         problem, state = self.problem, self.problem.begun()
         for _ in range(problem.descent.steps):
             state = problem.step(state)
-        value, anchor, upper = problem.outer(state, validation)
+        value, anchor, upper = problem.outer(problem.trained(state), validation)
         slope = problem.slope(state.parts)
         wanted = (*problem.first.start(anchor), *upper)
         solved, products = _conjugate_gradients(lambda v: self._hessian(v, slope, state.parts), wanted, tolerance)
@@ -141,7 +151,7 @@ class _Sweep:
         state = begin = problem.begun()
         for _ in range(steps):
             state = problem.step(state)
-        value, anchor, upper = problem.outer(state, validation)
+        value, anchor, upper = problem.outer(problem.trained(state), validation)
         adjoint, end = self._adjoint(anchor, upper), state
         for number in range(steps):
             state = _climbed(problem, state)
@@ -159,20 +169,24 @@ class _Sweep:
         """The adjoint before a step, from that after it."""
         pull, velocity = pulled(adjoint, self.problem.descent)
         change = self._gather(pull, state.parts, slope)
-        return State(_moved(adjoint.parts, change, 1.0), velocity)
+        return State(tuple([w + dw for w, dw in zip(adjoint.parts, change, strict=True)]), velocity)
 
     def _gather(self, pull: tuple[Number, ...], parts: tuple[Number, ...], slope: Slope) -> tuple[Number, ...]:
         """Note what the rows owe to a step whose gradient has the adjoint ``pull``; its Hessian product."""
         problem = self.problem
         count, rows, upper = problem.first.count, problem.rows, problem.upper
-        along = (problem.first.outputs(pull[:count]), *(each for each in pull[count:] if isinstance(each, np.ndarray)))
+        along = (problem.first.outputs(pull[:count]), *problem.upper_of(pull))
         bend = upper.bend(slope, problem.upper_of(parts), rows.targets, problem.shares, along)
         if self.labels:
             self.outputs.append((slope.kept[0], bend.scores))
-        self._note(pull, parts, slope.first[self.chosen], bend.first[self.chosen])
+        self._note(pull, parts, slope.first, bend.first)
         return problem.decayed((*problem.first.pushed(bend.first), *bend.upper), pull)
 
     def _note(self, pull: tuple[Number, ...], parts: tuple[Number, ...], first: Array, bent: Array) -> None:
+        if isinstance(self.problem.first, Summed):
+            self.changes.append((first, bent))
+            return
+        first, bent = first[self.chosen], bent[self.chosen]
         if isinstance(self.problem.first, Gram):
             self.moments.append((parts, pull, first, bent))
             return
@@ -183,7 +197,7 @@ class _Sweep:
 
     def _hessian(self, vector: tuple[Number, ...], slope: Slope, parts: tuple[Number, ...]) -> tuple[Number, ...]:
         problem, count = self.problem, self.problem.first.count
-        along = (problem.first.outputs(vector[:count]), *(e for e in vector[count:] if isinstance(e, np.ndarray)))
+        along = (problem.first.outputs(vector[:count]), *problem.upper_of(vector))
         bend = problem.upper.bend(slope, problem.upper_of(parts), problem.rows.targets, problem.shares, along)
         return problem.decayed((*problem.first.pushed(bend.first), *bend.upper), vector)
 
@@ -195,6 +209,9 @@ class _Sweep:
         if self.moments:
             self.inputs += self._gram_inputs(anchor)
             self.moments = []
+        if self.changes:
+            self.inputs += self._summed_inputs(anchor)
+            self.changes = []
 
     def _gather_labels(self) -> None:
         """``(dg/dy)^T dw`` and ``<grad l_i, dw>`` of every row, summed over the steps noted."""
@@ -211,6 +228,17 @@ class _Sweep:
         found = (forward[0] + backward[0]) @ self.problem.rows.inputs
         return found + forward[1] @ self.problem.start.first.T + backward[1] @ anchor.T
 
+    def _summed_inputs(self, anchor: Array) -> Array:
+        """The same, with ``C`` and ``U`` added up now: of the steps before, and of those after."""
+        share = self.problem.descent.lr * (1 - self.problem.descent.dampening)
+        first, bent = (np.stack(each[::-1]) for each in zip(*self.changes, strict=True))  # (T, N, H) as stepped
+        before, after = np.cumsum(first, 0) - first, np.cumsum(bent[::-1], 0)[::-1] - bent
+        mine, bends = first[:, self.chosen], bent[:, self.chosen]
+        found = (_products(bends, before) + _products(mine, after)) @ self.problem.rows.inputs
+        begun: Array = np.add.reduce(bends) @ self.problem.start.first.T
+        ended: Array = np.add.reduce(mine) @ anchor.T
+        return begun - share * (found + ended)
+
     def _found(self, value: float, facts: Mapping[str, float] | None = None) -> Hypergradient:
         return Hypergradient(
             value=value,
@@ -226,9 +254,15 @@ def _coefficients(pairs: list[tuple[tuple[Number, ...], Array]]) -> tuple[Array,
     small = np.stack([each for _, each in pairs])  # (T, q, H)
     large = np.stack([parts[1] for parts, _ in pairs if isinstance(parts[1], np.ndarray)])  # (T, N, H)
     factors = np.array([float(parts[2]) for parts, _ in pairs])
+    return _products(small, large), np.tensordot(factors, small, 1)
+
+
+def _products(small: Array, large: Array) -> Array:
+    """``sum_t small_t large_t^T`` ``(q, N)`` of ``(T, q, H)`` and ``(T, N, H)``."""
     steps, count, width = small.shape  # count may be 0
     flat = small.transpose(1, 0, 2).reshape(count, steps * width)
-    return flat @ large.transpose(0, 2, 1).reshape(steps * width, -1), np.tensordot(factors, small, 1)
+    found: Array = flat @ large.transpose(0, 2, 1).reshape(steps * width, -1)
+    return found
 
 
 def _forward(problem: Problem, every: int) -> tuple[State, list[State], _Stretch]:
@@ -298,7 +332,7 @@ def _conjugate_gradients(
 
 
 def _moved(one: tuple[Number, ...], other: tuple[Number, ...], factor: float) -> tuple[Number, ...]:
-    return tuple(plus(a, b, factor) for a, b in zip(one, other, strict=True))
+    return tuple([a + factor * b for a, b in zip(one, other, strict=True)])
 
 
 def _dot(one: tuple[Number, ...], other: tuple[Number, ...]) -> float:

@@ -78,13 +78,13 @@ class Direct(Upper):
         """The loss's own."""
         scores = first + upper[0]
         found = self.loss.first(scores, targets) * weights
-        return Slope(found, (found.sum(0),), (scores,))
+        return Slope(found, (np.add.reduce(found),), (scores,))
 
     def bend(self, slope: Slope, upper: Parameters, targets: Array, weights: Array, along: Parameters) -> Bend:
         """The loss's own."""
         change = along[0] + along[1]
         found = self.loss.second(slope.kept[0], targets, change) * weights
-        return Bend(found, (found.sum(0),), change)
+        return Bend(found, (np.add.reduce(found),), change)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Hidden(Upper):
         reaching = above @ upper[1].T
         below = reaching * rise
         kept = (scores, hidden, rise, curve, above, reaching)
-        return Slope(below, (below.sum(0), hidden.T @ above, above.sum(0)), kept)
+        return Slope(below, (np.add.reduce(below), hidden.T @ above, np.add.reduce(above)), kept)
 
     def bend(self, slope: Slope, upper: Parameters, targets: Array, weights: Array, along: Parameters) -> Bend:
         """The R-operator."""
@@ -124,7 +124,7 @@ class Hidden(Upper):
         r_reaching = r_above @ upper[1].T + above @ r_weights.T
         r_below = r_reaching * rise + reaching * curve * r_outputs
         r_upper = r_hidden.T @ above + hidden.T @ r_above
-        return Bend(r_below, (r_below.sum(0), r_upper, r_above.sum(0)), r_scores)
+        return Bend(r_below, (np.add.reduce(r_below), r_upper, np.add.reduce(r_above)), r_scores)
 
     def _active(self, outputs: Array) -> Array:
         found: Array = np.tanh(outputs) if self.activation == "tanh" else expit(outputs)
