@@ -29,8 +29,8 @@ What was set, and why:
   once over all rows as is its default, and in three passes; and a solver with short steps. All are shown.
 
 Splits draw from the same rows, so their intervals (Student's t over splits) speak of other splits of these images.
-``times_ours`` are medians over splits of ratios to ``mithridate`` in the same split, with their range. ``load_before`` is
-how many processes wanted a core in the minute before; where others did, the CPU seconds say what one core needs.
+``times_ours`` are medians over splits of ratios to ``mithridate`` in the same split, with their range. ``load_before``
+is how many processes wanted a core in the minute before; where others did, the CPU seconds say what one core needs.
 ``--quick`` and ``--pilot`` print and write nothing; the rest goes to ``benchmarks/results/svm-poisoning-peers.json``.
 """
 
