@@ -3,7 +3,7 @@
     python benchmarks/hypergradients.py [--rounds 15]
 
 The setting is that of the back-gradient paper's MNIST experiment: 100 clean and 20 poison rows (one or 20 a candidate
-set) of 784 numbers and a bias, 400 validation rows, float64. ``torch`` is the plain way: one autograd graph through
+set) of 784 numbers and a bias, 400 validation rows, float64. The plain way is torch's: one autograd graph through
 all steps, with torch's own loss. Both sides of a case run in turn in one process, on one thread; ratios are those of
 a round, so that a slow moment hits both. ``apart`` is how far the two sides' gradients are from each other. Writes
 ``benchmarks/results/hypergradients.json``.
@@ -18,21 +18,35 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from mithridate import runtime
+from mithridate.attack import craft
+from mithridate.attacks.back_gradient import BackGradient
+from mithridate.bilevel import Bilevel, Method, Steering, Unrollable
+from mithridate.checkpoint import Checkpoint
+from mithridate.dataset import Dataset, Space
+from mithridate.goal import Aims, Degrade
+from mithridate.learner import Around, Hook, Learner, Progress
+from mithridate.learners.gradient_descent import GradientDescent
+from mithridate.learners.recipes import recipe
+from mithridate.model import Classifier
 from mithridate.ops.candidates import candidates
 from mithridate.ops.descent import Descent
 from mithridate.ops.fullbatch import Beginning, Form, Rows
 from mithridate.ops.scores import LOSSES, Array
 from mithridate.ops.unroll import hypergradient
 from mithridate.ops.upper import Direct, Hidden, Upper
+from mithridate.seeding import Seed
+from mithridate.threat import ThreatModel, Unbounded
 
 PLACE = Path(__file__).parent / "results" / "hypergradients.json"
 CLEAN, POISON, SEEN, WIDTH, HIDDEN = 100, 20, 400, 784, 10
@@ -57,6 +71,8 @@ def main() -> int:
         one("logistic regression, T = 100, plain form", Direct(LOSS), linear, "plain", asked.rounds),
         one("perceptron with 10 hidden units, T = 200, Gram form", Hidden(LOSS), hidden, "gram", asked.rounds),
         one("perceptron with 10 hidden units, T = 200, plain form", Hidden(LOSS), hidden, "plain", asked.rounds),
+        whole("whole logistic attack: 20 rows, 60 steps", "logistic-attacker", asked.rounds),
+        whole("whole perceptron attack: 20 rows, 60 steps", "mlp-10-attacker", min(asked.rounds, 5)),
         *(many(sets, own, linear, asked.rounds) for own in (1, POISON) for sets in (10, 40, 160)),
     ]
     result = {
@@ -111,6 +127,85 @@ def many(sets: int, own: int, descent: Descent, rounds: int) -> dict[str, Any]:
     return compared(name, together, "one by one", in_turn, rounds=rounds, calls=sets)
 
 
+def whole(case: str, name: str, rounds: int) -> dict[str, Any]:
+    """A whole attack, against the same one whose every gradient is unrolled by torch."""
+    space = Space(shape=(WIDTH,), num_classes=2)
+    clean, seen = (
+        Dataset.of(torch.from_numpy(each.inputs).float(), torch.from_numpy(each.targets[:, 0]).long(), space=space)
+        for each in (drawn(CLEAN, 0), drawn(SEEN, 1))
+    )
+    threat = ThreatModel(goal=Degrade(), budget=POISON / CLEAN, perturbation=Unbounded(), labels="dirty", rows="append")
+    aims = threat.goal.draw(clean, seen, Seed(0), validation=seen).known
+    learner = recipe(name, initial_seed=7)
+
+    def crafted(surrogate: Learner) -> Array:
+        poison = craft(BackGradient(), clean, threat=threat, aims=aims, surrogates=(surrogate,), seed=Seed(1))
+        found: Array = poison.rows.inputs.double().numpy()
+        return found
+
+    slow = ByTorch(learner=learner)
+    return compared(case, lambda: crafted(learner), "unrolling by torch", lambda: crafted(slow), rounds=rounds, calls=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByTorch(Around, Unrollable):
+    """A learner whose training is differentiated in the plain way."""
+
+    name: ClassVar[str] = "by-torch"
+    learner: GradientDescent
+
+    def build(self, space: Space, seed: Seed) -> Classifier:
+        """As inside."""
+        return self.learner.build(space, seed)
+
+    def train(
+        self, data: Dataset, *, seed: Seed, hooks: Sequence[Hook] = (), resume: Checkpoint | None = None
+    ) -> Iterator[Progress]:
+        """As inside."""
+        yield from self.learner.train(data, seed=seed, hooks=hooks, resume=resume)
+
+    def bilevel(self, clean: Dataset, aims: Aims, *, seed: Seed) -> Bilevel:
+        """By torch."""
+        start = self.learner.build(clean.space, seed.child("weights")).beginning()
+        return TorchBilevel(clean, aims, upper=self.learner.upper(), descent=self.learner.descent(), start=start)
+
+
+class TorchBilevel(Bilevel):
+    """Every gradient from one graph through all steps."""
+
+    def __init__(self, clean: Dataset, aims: Aims, *, upper: Upper, descent: Descent, start: Beginning) -> None:
+        """Prepare the rows that stay."""
+        self.upper, self.descent, self.start = upper, descent, start
+        self.clean, self.seen = rows_of(clean.all_inputs(), clean.labels), rows_of(aims.inputs, aims.labels)
+
+    def value(self, inputs: Tensor, labels: Tensor) -> float:
+        """Through the gradient, which is not the fastest way, but is asked for only once."""
+        return self.steering(inputs, labels).value
+
+    def steering(
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        *,
+        method: Method = "stored",
+        last: int | None = None,
+        by_labels: bool = False,
+    ) -> Steering:
+        """One unrolled training."""
+        poison = rows_of(inputs, labels)
+        rows = Rows(
+            inputs=np.concatenate([self.clean.inputs, poison.inputs]),
+            targets=np.concatenate([self.clean.targets, poison.targets]),
+        )
+        value, found = unrolled_with_value(rows, self.seen, self.upper, self.descent, self.start)
+        return Steering(value=value, inputs=torch.from_numpy(found), labels=torch.zeros(len(labels), 2))
+
+
+def rows_of(inputs: Tensor, labels: Tensor) -> Rows:
+    """Rows as the first layer sees them."""
+    return Rows(inputs=inputs.double().numpy(), targets=labels[:, None].double().numpy())
+
+
 def compared(case: str, ours: Gradient, against: str, other: Gradient, *, rounds: int, calls: int) -> dict[str, Any]:
     """Times of both sides in turn, and by how much ours is faster."""
     gap = np.linalg.norm(ours() - other()) / np.linalg.norm(other())  # and both are warm
@@ -154,6 +249,13 @@ def begun(upper: Upper) -> Beginning:
 
 
 def unrolled(rows: Rows, seen: Rows, upper: Upper, descent: Descent, start: Beginning) -> Array:
+    """The gradient in the plain way."""
+    return unrolled_with_value(rows, seen, upper, descent, start)[1]
+
+
+def unrolled_with_value(
+    rows: Rows, seen: Rows, upper: Upper, descent: Descent, start: Beginning
+) -> tuple[float, Array]:
     """The plain way: one autograd graph through all steps."""
     inputs, targets = torch.from_numpy(rows.inputs), torch.from_numpy(rows.targets)
     poison = inputs[CLEAN:].clone().requires_grad_()
@@ -164,9 +266,10 @@ def unrolled(rows: Rows, seen: Rows, upper: Upper, descent: Descent, start: Begi
         slopes = torch.autograd.grad(loss, parts, create_graph=True)
         parts = [each - descent.lr * slope for each, slope in zip(parts, slopes, strict=True)]
     scores = upper.scores(torch.from_numpy(seen.inputs) @ parts[0], tuple(parts[1:]))
-    (found,) = torch.autograd.grad(torch_loss(scores, torch.from_numpy(seen.targets)), poison)
+    value = torch_loss(scores, torch.from_numpy(seen.targets))
+    (found,) = torch.autograd.grad(value, poison)
     gradient: Array = found.numpy()
-    return gradient
+    return float(value.detach()), gradient
 
 
 if __name__ == "__main__":
