@@ -73,11 +73,12 @@ def _settings(*, known: int, size: int, budget: float, classes: int) -> dict[str
             "rows": "append",
         },
         "vary": {"budget": [round(budget * share, 6) for share in (0.4, 2.0) if budget * share <= 0.5]},
+        "vary_trials": 3,
         "attacks": ["back-gradient", "random-flips", "loss-flips"],
         "surrogates": [{"name": "gradient-descent", "loss": loss, "steps": 100, "lr": 0.1, "l2": 0.01}],
         "defenses": ["none", "label-sanitisation", "loss-sanitisation", "slab"],
         "training_rows": size,
         "resample": True,
         "runs": 1,
-        "controls": {"clean": 1, "noise": 0, "drops": ["random-drop"]},
+        "controls": {"clean": 1, "noise": 0, "drops": ["random-drop", "top-loss-drop"]},
     }
