@@ -13,6 +13,8 @@ from mithridate.datasets.digits import Digits
 from mithridate.defense import protect
 from mithridate.defenses.mixup import Mixup
 from mithridate.knowledge import box
+from mithridate.learners.estimator import Estimator
+from mithridate.learners.gradient_descent import GradientDescent
 from mithridate.learners.sgd import SGD
 from mithridate.learners.start import FineTune, Transfer
 from mithridate.learners.weights import File, Own, Trained
@@ -101,3 +103,20 @@ def test_a_learner_of_another_kind_shares_what_it_is():
 def test_who_crafts_on_rows_of_its_own_knows_an_architecture_at_most(surrogate, expected):
     """Not even pretrained weights make it white-box: what is trained on them was trained on other rows."""
     assert box([surrogate], VICTIM, knows="own-rows") == expected
+
+
+def test_linear_classifiers_have_one_architecture_whoever_trains_them():
+    ours = GradientDescent(loss="logistic")
+    for name in ("logistic-regression", "sklearn.svm:LinearSVC"):
+        assert box([ours], Estimator(estimator=name)) == "grey-box"
+    assert box([ours], Estimator(estimator="random-forest")) == "black-box"
+    assert box([GradientDescent(hidden=3)], Estimator(estimator="logistic-regression")) == "black-box"
+
+
+def test_gradient_descent_from_fixed_weights_shares_them():
+    ours = GradientDescent(loss="logistic", steps=100)
+    assert box([ours], GradientDescent(loss="logistic", steps=1500)) == "white-box"
+    assert box([ours], GradientDescent(loss="squared")) == "grey-box"
+    assert box([GradientDescent(hidden=3)], GradientDescent(hidden=3, steps=9)) == "grey-box"
+    fixed = GradientDescent(hidden=3, initial_seed=1)
+    assert box([fixed], GradientDescent(hidden=3, initial_seed=1, steps=9)) == "white-box"

@@ -7,11 +7,22 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal
 
 from mithridate.learner import Learner
+from mithridate.learners.estimator import Estimator
 from mithridate.learners.gradient_descent import GradientDescent
 from mithridate.learners.sgd import SGD
 from mithridate.learners.weights import File
 from mithridate.model import Architecture
 from mithridate.settings import fingerprint
+
+_LINEAR = (
+    "logistic-regression",
+    "linear-svm",
+    "sklearn.linear_model:LogisticRegression",
+    "sklearn.linear_model:RidgeClassifier",
+    "sklearn.linear_model:SGDClassifier",
+    "sklearn.svm:LinearSVC",
+)
+"""scikit-learn's linear classifiers, which have the shape of gradient descent's."""
 
 Box = Literal["white-box", "grey-box", "black-box"]
 
@@ -48,6 +59,8 @@ def _architecture(learner: Learner) -> str:
     """What decides the shape of a learner's network; of a learner of another kind, all its settings."""
     if isinstance(learner, GradientDescent):
         return fingerprint(learner.hidden, learner.activation if learner.hidden else "", learner.standardise)
+    if isinstance(learner, Estimator) and learner.estimator in _LINEAR and not learner.steps:
+        return fingerprint(0, "", learner.scale is not False)
     return fingerprint(_plain(learner.model) if isinstance(learner, SGD) else learner)
 
 

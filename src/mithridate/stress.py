@@ -43,12 +43,11 @@ def stress_test(
     train = load(source).train
     if len(train) < FEWEST:
         raise DataError(
-            f"a stress test needs at least {FEWEST} training rows (some are the attacker's), but there are {len(train)}"
+            f"a stress test needs at least {FEWEST} training rows (some are the attacker's), that is 75 rows in a file "
+            f"of which a fifth is held out for testing, but there are {len(train)} training rows"
         )
     known = min(MOST_VALIDATION, len(train) // 4)
     size = min(rows, len(train) - known)
-    if size < 1 or budget * size < 0.5:
-        raise ConfigError(f"a budget of {budget:g} pays for no row of {size}; raise the budget")
     settings = _settings(known=known, size=size, budget=budget, classes=train.space.num_classes)
     settings |= {"name": name, "data": plain(source), "trials": trials, "seed": seed}
     settings["victims"] = [{"name": "sklearn", "estimator": each} for each in victims]
@@ -62,8 +61,8 @@ def _settings(*, known: int, size: int, budget: float, classes: int) -> dict[str
         "notes": [
             f"Each trial draws {size} training rows and {known} validation rows; the attacker sees both, never the "
             "test rows. Poison rows are valid rows of this table with labels of the attacker's choice.",
-            "The attacker differentiates a regression of its own, trained by 100 steps of gradient descent, and has "
-            "nothing of the victims: what it does to other classifiers is transfer.",
+            "The attacker differentiates a regression of its own, trained by 100 steps of gradient descent, and knows "
+            "nothing of the victims' classifiers: what it does to others than its own is transfer.",
         ],
         "threat": {
             "goal": {"name": "degrade", "known": known},

@@ -388,3 +388,11 @@ def test_none_draws_a_seed_from_numpys_global_state():
     finally:
         np.random.set_state(state)  # noqa: NPY002
     assert forests[0].random_state != forests[1].random_state
+
+
+def test_controls_are_refused_since_they_defend_nothing():
+    inputs = np.random.default_rng(0).normal(size=(40, 3))
+    labels = (inputs[:, 0] > 0).astype(int)
+    for name in ("oracle-filter", {"name": "random-drop", "like": {"name": "slab"}}):
+        with pytest.raises(ConfigError, match="is a control of experiments"):
+            DefendedClassifier(LogisticRegression(), name).fit(inputs, labels)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from mithridate import config
 from mithridate.checkpoint import Checkpoint
+from mithridate.control import Control
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import Defense, protect
 from mithridate.errors import ConfigError, DataError
@@ -264,6 +265,9 @@ def _defenses(given: Any, space: Space) -> list[Defense]:
     ]
     wrong = [problem for each in found for problem in each.problems(space)]
     wrong += [f"{each.name} plays the oracle, which nobody can outside an experiment" for each in found if each.oracle]
+    wrong += [
+        f"{each.name} is a control of experiments and defends nothing" for each in found if isinstance(each, Control)
+    ]
     if wrong:
         raise ConfigError("; ".join(wrong))
     return found

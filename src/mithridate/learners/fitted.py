@@ -120,11 +120,10 @@ def logits(estimator: Any, inputs: Any, seen: NDArray[Any]) -> NDArray[np.float3
 
     Logarithms of its probabilities where it gives any, else its decision function (halved and mirrored where it is one
     number, so that its logistic function is the softmax), else 1 for the class it predicts and 0 for others. Whatever
-    it scores, the one largest logit is that of the class it predicts; where two classes are level at the top, they
-    stay so.
+    it scores, the one largest logit is that of the class it predicts: where others are level with it, by a hair.
     """
     predicted = np.searchsorted(seen, np.asarray(estimator.predict(inputs)).ravel())
-    return _single(_as_predicted(_scores(estimator, inputs, predicted, len(seen)), predicted))
+    return _single(_as_predicted(_scores(estimator, inputs, predicted, len(seen)), predicted), predicted)
 
 
 def _scores(estimator: Any, inputs: Any, predicted: NDArray[np.int64], count: int) -> Floats:
@@ -158,16 +157,15 @@ def _as_predicted(scores: Floats, predicted: NDArray[np.int64]) -> Floats:
     return swapped
 
 
-def _single(scores: Floats) -> NDArray[np.float32]:
-    """Scores ``(N, k)`` as float32; rounding makes no tie at the top where there was none."""
-    rows, best = np.arange(len(scores)), scores.argmax(1)
-    alone = (scores == scores.max(1, keepdims=True)).sum(1) == 1
+def _single(scores: Floats, predicted: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Scores ``(N, k)`` as float32, in which the class predicted ``(N,)`` stands above all others."""
+    rows = np.arange(len(scores))
     found = np.clip(scores, -_LARGEST, _LARGEST).astype(np.float32)
     others = found.copy()
-    others[rows, best] = -np.inf
+    others[rows, predicted] = -np.inf
     rival = others.max(1)
-    level = rows[alone & (found[rows, best] <= rival)]
-    found[level, best[level]] = np.nextafter(rival[level], np.float32(np.inf))
+    level = rows[found[rows, predicted] <= rival]
+    found[level, predicted[level]] = np.nextafter(rival[level], np.float32(np.inf))
     return found
 
 
