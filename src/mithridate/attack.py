@@ -15,6 +15,7 @@ from mithridate.goal import Aims, Degrade, GoalSpec
 from mithridate.learner import Learner
 from mithridate.poison import Poison
 from mithridate.seeding import Seed
+from mithridate.space import Space
 from mithridate.threat import ThreatModel
 from mithridate.watch import Watch, silent
 
@@ -46,6 +47,14 @@ class Attack(ABC):
 
     def problems(self) -> list[str]:
         """Why it cannot be tried whatever is wanted, found without crafting anything; empty where it can."""
+        return []
+
+    def misfits(self, threat: ThreatModel, space: Space, surrogates: Sequence[Learner]) -> list[str]:
+        """Why it cannot craft on data of this space with these surrogates; empty where it can.
+
+        ``surrogates`` are all those of the experiment, inside the defenses that the attacker reckons with. What
+        :func:`problems` finds without the data need not be found again.
+        """
         return []
 
     @abstractmethod

@@ -99,3 +99,7 @@ class Unrollable(Learner):
 
         Raises :class:`~mithridate.errors.ConfigError` for settings of the training that cannot be differentiated.
         """
+
+    def bilevel_problems(self, method: Method = "stored", last: int | None = None) -> list[str]:
+        """Why :meth:`bilevel`, or then :meth:`Bilevel.steering` by this method, would be refused; empty where not."""
+        return []

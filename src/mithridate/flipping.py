@@ -15,6 +15,7 @@ from mithridate.goal import Aims
 from mithridate.learner import Learner, predictions
 from mithridate.poison import FIRST_APPENDED, Poison
 from mithridate.seeding import Seed
+from mithridate.space import Space
 from mithridate.threat import ThreatModel
 
 Start = Literal["train", "validation", "loss", "stealthy"]
@@ -57,6 +58,19 @@ def begun(
         order = losses.argsort(descending=start == "loss", stable=True)[: threat.count(data)].sort().values
         rows, labels = rows.at(order), labels[order]
     return taken(rows, labels, threat)
+
+
+def start_problems(start: Start, threat: ThreatModel, space: Space) -> list[str]:
+    """Why rows cannot begin so under this threat model; empty where they can."""
+    if start != "validation":
+        return []
+    fixed = space.layout is not None and bool(space.layout.fixed.any())
+    if threat.rows == "append" and not threat.perturbation.bounded and threat.labels == "dirty" and not fixed:
+        return []
+    return [
+        "start: validation copies rows that are not in the training set, so it needs rows: append, perturbation: "
+        "unbounded, labels: dirty and, in tables, columns that are all mutable; use start: train"
+    ]
 
 
 def picked(data: Dataset, threat: ThreatModel, aims: Aims, seed: Seed) -> Dataset:
@@ -123,13 +137,9 @@ def taken(rows: Dataset, labels: Tensor, threat: ThreatModel) -> Begun:
 
 def _validation_rows(data: Dataset, threat: ThreatModel, aims: Aims, seed: Seed) -> Begun:
     """Random validation rows, with replacement, as the released code of back-gradient optimization draws them."""
-    layout = data.space.layout
-    fixed = layout is not None and bool(layout.fixed.any())
-    if threat.rows != "append" or threat.perturbation.bounded or threat.labels != "dirty" or fixed:
-        raise ConfigError(
-            "start: validation copies rows that are not in the training set, so it needs rows: append, perturbation: "
-            "unbounded, labels: dirty and, in tables, columns that are all mutable; use start: train"
-        )
+    wrong = start_problems("validation", threat, data.space)
+    if wrong:
+        raise ConfigError("; ".join(wrong))
     count = threat.count(data)
     drawn = torch.randint(len(aims), (count,), generator=seed.child("pick").generator())
     inputs, labels = aims.inputs[drawn].to(data.device), aims.labels[drawn].to(data.device)

@@ -29,11 +29,12 @@ def problems(experiment: Experiment) -> list[str]:
         return [f"vary: {each}" for each in error.problems]
     except MithridateError as error:
         return [f"vary: {error}"]
-    found = _attack_problems(experiment, scenarios)
+    attacks = _attack_problems(experiment, scenarios)
     try:
         data = load(experiment.data)
     except MithridateError as error:
-        return [*found, f"data: {error}"]
+        return [*attacks, f"data: {error}"]
+    found = list(dict.fromkeys([*attacks, *_misfits(experiment, scenarios, data)]))
     networks = _network_problems(experiment, data) + _defense_problems(experiment, data)
     found += networks or (_layer_problems(experiment, data) if not found else [])
     return found + _protocol_problems(experiment) + _trial_problems(experiment, scenarios, data)
@@ -48,6 +49,22 @@ def _attack_problems(experiment: Experiment, scenarios: Sequence[ThreatModel]) -
         for each in attack_problems(attack, threat, surrogates=experiment.crew())
     ]
     return list(dict.fromkeys(found))
+
+
+def _misfits(experiment: Experiment, scenarios: Sequence[ThreatModel], data: Split) -> list[str]:
+    """Attacks that cannot craft on this data with their surrogates, inside the defenses they reckon with."""
+    faced = dict.fromkeys(map(experiment.faced, range(len(experiment.stacks()))))
+    try:
+        crews = [experiment.crew(stack) for stack in faced]
+    except MithridateError:
+        return []  # a stack that cannot be worn, which is told of the defenses
+    return [
+        f"attacks[{k}]: {each}"
+        for k, attack in enumerate(experiment.attacks)
+        for threat in scenarios
+        for crew in crews
+        for each in attack.misfits(threat, data.train.space, crew)
+    ]
 
 
 def _network_problems(experiment: Experiment, data: Split) -> list[str]:

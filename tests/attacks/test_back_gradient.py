@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from mithridate.defenses.mixup import Mixup
 from mithridate.errors import ConfigError, ThreatModelError
 from mithridate.goal import Degrade
 from mithridate.learner import predictions
+from mithridate.learners.cached import Cached
 from mithridate.learners.estimator import Estimator
 from mithridate.learners.gradient_descent import GradientDescent
 from mithridate.learners.sgd import SGD
@@ -425,13 +427,18 @@ def test_wrong_settings_are_a_sentence_each(settings, sentence):
 
 
 @pytest.mark.parametrize(
-    "learner",
-    [protect(LEARNER, [Mixup()]), protect(SGD(model=Linear()), [Mixup()]), Estimator(estimator="knn")],
-    ids=["defended", "defended sgd", "sklearn"],
+    ("learner", "what"),
+    [
+        (protect(LEARNER, [Mixup()]), "a defense around it"),
+        (protect(SGD(model=Linear()), [Mixup()]), "a defense around it"),
+        (Cached(learner=protect(LEARNER, [Mixup()]), folder=Path("nowhere")), "a defense around it"),
+        (Cached(learner=Estimator(estimator="knn"), folder=Path("nowhere")), "'sklearn'"),
+        (protect(Estimator(estimator="knn"), [Mixup()]), "'sklearn'"),
+    ],
+    ids=["defended", "defended sgd", "defended and remembered", "sklearn remembered", "sklearn defended"],
 )
-def test_a_surrogate_that_cannot_be_differentiated_is_a_sentence(learner):
-    sentence = f"differentiates the training of its surrogate, which '{learner.name}' does not allow; use"
-    with pytest.raises(ConfigError, match=sentence):
+def test_a_surrogate_that_cannot_be_differentiated_is_a_sentence(learner, what):
+    with pytest.raises(ConfigError, match=f"differentiates the training of its surrogate, which {what} does not allow"):
         crafted(BackGradient(), learner=learner)
 
 

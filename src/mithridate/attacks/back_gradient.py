@@ -34,11 +34,12 @@ from mithridate.attack import Attack
 from mithridate.bilevel import Averaged, Bilevel, Method, Steering, Unrollable
 from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError
-from mithridate.flipping import Begun, Start, begun, poison_of
+from mithridate.flipping import Begun, Start, begun, poison_of, start_problems
 from mithridate.goal import Aims, Degrade, GoalSpec, Misclassify
-from mithridate.learner import Learner
+from mithridate.learner import Around, Learner
 from mithridate.poison import Poison, no_poison
 from mithridate.seeding import Seed
+from mithridate.space import Space
 from mithridate.threat import ThreatModel
 from mithridate.watch import Step, Watch, silent
 
@@ -99,10 +100,20 @@ class BackGradient(Attack):
         chosen = surrogates[self.surrogate]
         if not isinstance(chosen, Unrollable):
             raise ConfigError(
-                f"back-gradient differentiates the training of its surrogate, which '{chosen.name}' does not allow; "
-                "use gradient-descent or sgd without a defense around it"
+                f"back-gradient differentiates the training of its surrogate, which {_obstacle(chosen)} does not "
+                "allow; use gradient-descent or sgd without a defense around it"
             )
         return [chosen]
+
+    def misfits(self, threat: ThreatModel, space: Space, surrogates: Sequence[Learner]) -> list[str]:
+        """A start that does not go with the threat model, and a surrogate that is not differentiated so."""
+        found = start_problems(self.start, threat, space)
+        try:
+            (learner,) = self.crew(surrogates)
+        except ConfigError as error:
+            return [*found, str(error)]
+        assert isinstance(learner, Unrollable)  # crew() saw to it
+        return found + learner.bilevel_problems(self.method, self.last)
 
     def craft(
         self,
@@ -127,6 +138,14 @@ class BackGradient(Attack):
             climb, rows.inputs.double(), rows.labels, watch
         )
         return poison_of(climb.valid(best.inputs, rows.inputs).float(), best.labels, rows, data, trace=climb.trace)
+
+
+def _obstacle(learner: Learner) -> str:
+    """What keeps a learner from being differentiated: a defense, or its own kind."""
+    inside = learner
+    while isinstance(inside, Around):
+        inside = inside.learner
+    return "a defense around it" if isinstance(inside, Unrollable) else f"'{inside.name}'"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

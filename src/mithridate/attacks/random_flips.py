@@ -13,11 +13,12 @@ from typing import ClassVar, Literal
 
 from mithridate.attack import Attack
 from mithridate.dataset import Dataset
-from mithridate.flipping import begun, poison_of
+from mithridate.flipping import begun, poison_of, start_problems
 from mithridate.goal import Aims, Degrade, GoalSpec, Misclassify
 from mithridate.learner import Learner
 from mithridate.poison import Poison, no_poison
 from mithridate.seeding import Seed
+from mithridate.space import Space
 from mithridate.threat import ThreatModel
 from mithridate.watch import Watch, silent
 
@@ -36,6 +37,10 @@ class RandomFlips(Attack):
     start: Literal["train", "validation"] = "train"
     """Which rows get another label: random training rows, or copies of random ``validation`` rows (as the released
     code of back-gradient optimization does), whose own row is then not in the way."""
+
+    def misfits(self, threat: ThreatModel, space: Space, surrogates: Sequence[Learner]) -> list[str]:
+        """A start that does not go with the threat model."""
+        return start_problems(self.start, threat, space)
 
     def craft(
         self,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mithridate.bilevel import Bilevel, Unrollable
+from mithridate.bilevel import Bilevel, Method, Unrollable
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError
@@ -27,6 +27,7 @@ from mithridate.learners.dense_bilevel import DenseBilevel
 from mithridate.learners.dense_run import DenseRun
 from mithridate.ops.descent import Descent
 from mithridate.ops.scores import LOSSES, LossName, ScoreLoss, SmoothedHinge
+from mithridate.ops.unroll import sweep_problems
 from mithridate.ops.upper import Activation, Direct, Hidden, Upper
 from mithridate.seeding import Seed
 
@@ -154,3 +155,7 @@ class GradientDescent(Unrollable):
         """The training as the attacker differentiates it."""
         model = self.build(clean.space, seed.child("weights"))
         return DenseBilevel(model=model, descent=self.descent(), clean=clean, aims=aims)
+
+    def bilevel_problems(self, method: Method = "stored", last: int | None = None) -> list[str]:
+        """A cut longer than the training, and methods that need a penalty or cannot go back along its steps."""
+        return sweep_problems(self.descent(), method=method, last=last)

@@ -77,12 +77,9 @@ class ModuleBilevel(Bilevel):
         by_labels: bool = False,
     ) -> Steering:
         """One training and one way back."""
-        if method not in _METHODS or last is not None:
-            what = f"method: {method}" if method not in _METHODS else "last"
-            raise ConfigError(
-                f"{what} is for gradient-descent learners; networks trained by sgd have the exact methods stored and "
-                "checkpointed"
-            )
+        wrong = method_problems(method, last)
+        if wrong:
+            raise ConfigError("; ".join(wrong))
         rows = self._with_clean(inputs, labels)
         batches, rates = self._planned(len(rows))
         found = module_hypergradient(
@@ -117,3 +114,14 @@ class ModuleBilevel(Bilevel):
 
     def _rows(self, inputs: Tensor, labels: Tensor) -> TensorRows:
         return TensorRows(inputs=inputs, targets=functional.one_hot(labels, self.classes).to(torch.float32))
+
+
+def method_problems(method: Method, last: int | None) -> list[str]:
+    """Why networks cannot be differentiated so; empty where they can."""
+    asked = {f"method: {method}": method not in _METHODS, "last": last is not None}
+    return [
+        f"{what} is for gradient-descent learners; networks trained by sgd have the exact methods stored and "
+        "checkpointed"
+        for what, is_set in asked.items()
+        if is_set
+    ]

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mithridate.bilevel import Bilevel, Unrollable
+from mithridate.bilevel import Bilevel, Method, Unrollable
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError
 from mithridate.goal import Aims
 from mithridate.learner import Batch, Hook, Progress
 from mithridate.learners.augment import Augmentation, augmented
-from mithridate.learners.module_bilevel import ModuleBilevel
+from mithridate.learners.module_bilevel import ModuleBilevel, method_problems
 from mithridate.learners.precision import Precision, autocast
 from mithridate.learners.running import Run
 from mithridate.learners.schedule import Schedule, factor
@@ -148,10 +148,9 @@ class SGD(Unrollable):
         Dropout is off and batch norm keeps the statistics it starts with. Raises :class:`ConfigError` for Adam, for
         weights from elsewhere, and for augmentation.
         """
-        wrong = {"optimiser: adam": self.optimiser != "sgd", f"start: {self.start.name}": self.start != Scratch()}
-        for what, is_set in (wrong | {"augmentation": self.augmentation is not None}).items():
-            if is_set:
-                raise ConfigError(f"a training with {what} cannot be differentiated; train by sgd from scratch without")
+        wrong = self.bilevel_problems()
+        if wrong:
+            raise ConfigError("; ".join(wrong))
         return ModuleBilevel(
             model=self.build(clean.space, seed.child("weights")),
             descent=self._descent,
@@ -159,6 +158,20 @@ class SGD(Unrollable):
             clean=clean,
             aims=aims,
         )
+
+    def bilevel_problems(self, method: Method = "stored", last: int | None = None) -> list[str]:
+        """Adam, weights from elsewhere, augmentation, and methods that only other learners have."""
+        settings = {
+            "optimiser: adam": self.optimiser != "sgd",
+            f"start: {self.start.name}": self.start != Scratch(),
+            "augmentation": self.augmentation is not None,
+        }
+        found = [
+            f"a training with {what} cannot be differentiated; train by sgd from scratch without"
+            for what, is_set in settings.items()
+            if is_set
+        ]
+        return found + method_problems(method, last)
 
     def _descent(self, steps: int) -> Descent:
         """So many steps as arithmetic."""

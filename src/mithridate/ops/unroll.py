@@ -67,7 +67,9 @@ def hypergradient(
     targets and weights too, which are 0 otherwise. ``tolerance`` is for ``implicit``: the
     relative residual of conjugate gradients. Raises :class:`ConfigError` for methods that cannot do what is asked.
     """
-    _check(method, descent, last)
+    wrong = sweep_problems(descent, method=method, last=last)
+    if wrong:
+        raise ConfigError("; ".join(wrong))
     problem = Problem(rows, upper, descent, start, _held(rows, start, descent, method, form, last))
     sweep = _Sweep(problem, chosen, labels)
     if method == "implicit":
@@ -77,18 +79,19 @@ def hypergradient(
     return sweep.exact(validation, last, _every(method, descent))
 
 
-def _check(method: Method, descent: Descent, last: int | None) -> None:
+def sweep_problems(descent: Descent, *, method: Method, last: int | None) -> list[str]:
+    """Why this way back through this training cannot be gone; empty where it can."""
+    found = []
     if last is not None and not 1 <= last <= descent.steps:
-        raise ConfigError(
-            f"a sweep is cut to 1..{descent.steps} steps (as many as the training has), but last is {last}"
-        )
+        found.append(f"a sweep is cut to 1..{descent.steps} steps (as many as the training has), but last is {last}")
     if method == "implicit" and not descent.l2:
-        raise ConfigError(
+        found.append(
             "the implicit method needs an L2 penalty (l2 above 0): without one the Hessian of separable data is "
             "singular; use method: stored"
         )
     if method == "approximate-reversal" and descent.nesterov:
-        raise ConfigError("approximate reversal has no form for Nesterov's momentum; use method: stored")
+        found.append("approximate reversal has no form for Nesterov's momentum; use method: stored")
+    return found
 
 
 def _held(rows: Rows, start: Beginning, descent: Descent, method: Method, form: Form, last: int | None) -> Held:
