@@ -81,7 +81,7 @@ class TestJudge:
 
     def test_any_wrong_answer_will_do_where_no_class_is_wanted(self):
         metrics, _ = judge(Reader(), aims([[0, 2, 1], [0, 1, 2], [3, 1, 2]], [0, 2, 1], None), TEST)
-        assert metrics["success"] == pytest.approx(2 / 3)
+        assert metrics["success"] == 2 / 3  # to the last digit, as counts are
 
     def test_targets_are_shown_as_they_are(self):
         model, shown = Reader(), [[0.1, 0.2, 0.3]]

@@ -11,6 +11,7 @@ from scipy import stats
 
 from mithridate.report.load import Victim, read
 from mithridate.report.means import average, gap
+from mithridate.report.words import points, with_interval
 from mithridate.store import Store
 from tests.report.fabricate_degrade import add_victim, settings
 
@@ -104,3 +105,24 @@ def test_differences_that_are_all_equal_are_judged_by_their_signs(tmp_path: Path
     found = gap(one, victims(tmp_path / "two", [(0.25,)] * trials))
     assert found is not None
     assert found.above is clear
+
+
+@pytest.mark.parametrize("noise", [0.0, 3e-8])
+def test_two_trials_that_agree_are_no_certainty(tmp_path: Path, noise: float):
+    """Shares of older runs are float32: noise far below one test row is no spread to compute a p from."""
+    one = victims(tmp_path / "one", [(0.15,), (0.15 + noise,)], attack="back-gradient")
+    two = victims(tmp_path / "two", [(0.1,)] * 2)
+    found, mean = gap(one, two), average(one)
+    assert found is not None
+    assert mean is not None
+    assert found.chance == 0.25  # both signs as they are, of four
+    assert not found.above
+    assert "+5.0 points [all trials alike]" in points(found, 1)
+    assert with_interval(mean).endswith("[all trials alike]")
+
+
+def test_shared_victims_that_agree_are_no_certainty_either(tmp_path: Path):
+    one = victims(tmp_path / "one", [(0.15,), (0.15 + 3e-8,)], attack="back-gradient")
+    found = gap(one, victims(tmp_path / "two", [(0.1, 0.1)] * 2, shared=True))
+    assert found is not None
+    assert (found.chance, found.above) == (0.25, False)

@@ -240,12 +240,12 @@ def _share(value: object) -> str:
 
 
 def _rise(row: Mapping[str, object]) -> str:
-    """How far a mean lies above clean data: "+20.0 [+19.6, +20.5]"; of a single trial without interval."""
+    """How far a mean lies above clean data: "+20.0 [+19.6, +20.5]"; of one trial or equal ones without interval."""
     rise = row.get("rise")
     if not isinstance(rise, dict):
         return "not known"
     mean, low, high = (signed(100 * rise[part], 1).replace("\N{MINUS SIGN}", "-") for part in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]" if rise.get("trials", 0) > 1 else mean
+    return f"{mean} [{low}, {high}]" if rise.get("trials", 0) > 1 and rise["low"] < rise["high"] else mean
 
 
 def _percent(value: object) -> str:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from mithridate.report.comparison import Against, Comparison, Worth
 from mithridate.report.effects import Effect
 from mithridate.report.words import (
+    ALIKE,
+    bounds,
     chance,
     count,
     interval,
@@ -96,7 +98,8 @@ def _rate(estimate: Estimate, *, graded: bool) -> str:
     if graded and estimate.trials < 2:
         return percent(estimate.mean, 1)
     digits = 1 if graded else 0
-    return f"{percent(estimate.mean, digits)} [{interval(estimate, digits)}]"
+    spread = bounds(estimate) if estimate.low == estimate.high else interval(estimate, digits)
+    return f"{percent(estimate.mean, digits)} [{spread}]"
 
 
 def _dropped(found: Effect) -> str:
@@ -115,7 +118,14 @@ def _price(comparison: Comparison) -> str:
         gap = replace(gap, mean=-gap.mean, low=-gap.high, high=-gap.low)
     if gap is not None:
         what = "error without poison" if comparison.graded else "clean accuracy"
-        parts.append(f"{what} {points(gap, 1) if gap.trials > 1 else signed(100 * gap.mean, 1) + ' points'}")
+        parts.append(f"{what} {_gap(gap, graded=comparison.graded)}")
     if ratio is not None:
         parts.append(f"{times(ratio)} the time of an undefended network")
     return f"Its price: {listed(parts)}." if parts else ""
+
+
+def _gap(found: Estimate, *, graded: bool) -> str:
+    mean = f"{signed(100 * found.mean, 1)} points"
+    if found.trials < 2:
+        return mean
+    return f"{mean} [{ALIKE}]" if graded and found.low == found.high else points(found, 1)

@@ -10,6 +10,8 @@ from scipy.stats import t
 from mithridate.report.load import Victim
 from mithridate.stats import Difference, Estimate, mean_interval, sign_flip
 
+_SPREAD = 1e-6
+"""Standard errors of shares below this are rounding (runs of older releases hold float32 shares), and no spread."""
 Value = Callable[[Victim], float | None]
 
 
@@ -22,7 +24,8 @@ def average(victims: Sequence[Victim], value: Value = of_success) -> Estimate | 
     """The mean of a share in [0, 1] with Student's t interval over its independent parts; None where nothing is known.
 
     The parts are trials, each by the mean of its victims; where one training is judged on several trials (clean victims
-    that all trials share), they are trainings. A single part has no spread: its interval is its value.
+    that all trials share), they are trainings. A single part has no spread, nor have equal ones: their interval is the mean itself,
+    which the words for it do not show as one, because it is no certainty.
     """
     parts = list(_parts(victims, value).values())
     if not parts:
@@ -30,6 +33,8 @@ def average(victims: Sequence[Victim], value: Value = of_success) -> Estimate | 
     found = mean_interval([sum(each) / len(each) for each in parts])
     count = len({victim.training for victim in victims})
     low, high = max(0.0, found.low), min(1.0, found.high)
+    if _error([sum(each) / len(each) for each in parts]) < _SPREAD:
+        low = high = found.mean
     return Estimate(mean=found.mean, low=low, high=high, trials=found.trials, victims=count)
 
 
@@ -39,7 +44,7 @@ def gap(first: Sequence[Victim], second: Sequence[Victim], value: Value = of_suc
     Paired by trial, with Student's t interval of the differences. Where one side shares its trainings between trials
     nothing is paired: the two standard errors are added in squares, with the fewer degrees of freedom (a single shared
     training counts as known exactly). ``chance`` is the one-sided p of the same t test; where all differences are equal
-    it is that of the sign-flip test. With a single trial nothing is known but the difference.
+    it is that of the sign-flip test, and the interval is the mean itself. With a single trial nothing is known but the difference.
     """
     shared = {victim.trial for victim in first} & {victim.trial for victim in second}
     one, two = ([each for each in side if each.trial in shared] for side in (first, second))
@@ -64,8 +69,9 @@ def _apart(one: Sequence[float], two: Sequence[float]) -> Difference | None:
 def _difference(mean: float, error: float, free: int, gaps: Sequence[float]) -> Difference:
     if free < 1:
         return Difference(mean=mean, low=-1.0, high=1.0, chance=1.0, trials=len(gaps))
-    half = float(t.ppf(0.975, free)) * error
-    chance = float(t.sf(abs(mean) / error, free)) if error > 1e-12 else sign_flip(gaps)
+    if error < _SPREAD:
+        return Difference(mean=mean, low=mean, high=mean, chance=sign_flip(gaps), trials=len(gaps))
+    half, chance = float(t.ppf(0.975, free)) * error, float(t.sf(abs(mean) / error, free))
     low, high = max(-1.0, mean - half), min(1.0, mean + half)
     return Difference(mean=mean, low=low, high=high, chance=chance, trials=len(gaps))
 

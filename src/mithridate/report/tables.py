@@ -39,7 +39,8 @@ def summary(run: Run) -> dict[str, Any]:
     the defense is ``worth``, with the differences in success over the trials that both sides have.
 
     Of attacks that degrade, ``success`` and the rates beside it are means of the share of test rows that is wrong, or
-    mistaken as wished (``measure`` says which), with Student's t intervals over trials. Rows have in addition ``rise``
+    mistaken as wished (``measure`` says which), with Student's t intervals over trials; bounds that are equal are no
+    interval, because all trials agree or there is but one. Rows have in addition ``rise``
     (over clean data) and ``above_random_flips`` (null where those were not run), each the paired difference with its
     interval and p, ``error`` (over the whole test set, in [0, 1]), ``total_share`` (poisoned rows in all that is
     trained on), and ``of_verdict`` where attack, scenario and victim are those of the verdict. That stands beside the

@@ -13,6 +13,9 @@ KNOWLEDGE = {
 }
 """What the words for an attacker's knowledge mean: those that :mod:`mithridate.knowledge` computes."""
 
+ALIKE = "all trials alike"
+"""What stands in the place of an interval where all trials agree: few equal values are no certainty."""
+
 
 def percent(share: float | None, digits: int = 0) -> str:
     """A share in [0, 1] as "60 %", without claiming 0 % or 100 % for what is only near them."""
@@ -43,6 +46,8 @@ def with_interval(estimate: Estimate) -> str:
 
 def bounds(estimate: Estimate) -> str:
     """The bounds of an interval in as many digits as its mean has."""
+    if estimate.low == estimate.high:
+        return ALIKE
     return interval(estimate, _digits(estimate.mean))
 
 
@@ -89,6 +94,8 @@ def plural(count: int, noun: str) -> str:
 
 def points(difference: Difference | Estimate, digits: int = 0) -> str:
     """A difference of two shares in percentage points, with its interval: "−58 points [−80 to −31]"."""
+    if isinstance(difference, Difference) and difference.low == difference.high:
+        return f"{signed(100 * difference.mean, digits)} points [{ALIKE}]"
     mean, low, high = (signed(100 * each, digits) for each in (difference.mean, difference.low, difference.high))
     return f"{mean} points [{low} to {high}]"
 
