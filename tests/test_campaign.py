@@ -139,6 +139,10 @@ class TestFolder:
         assert meta["jobs"] == len(tiny().jobs())
         assert meta["command"] == "mithridate run tiny"
         assert meta["classes"] == ["0", "1", "2"]
+        rows = results(finished).values()
+        for part, names in meta["names"].items():
+            assert {row[part] for row in rows if row.get(part)} <= set(names)
+        assert meta["names"]["victim"] == tiny().victim_names()
         assert json.loads((finished / "experiment.json").read_text()) == meta["experiment"]
 
 

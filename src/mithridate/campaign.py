@@ -65,6 +65,7 @@ def begin(experiment: Experiment, folder: Path, *, command: str, environment: di
             environment=environment,
             command=command,
             classes=list(load(experiment.data).train.space.classes),
+            names=_names(experiment),
             jobs=len(experiment.jobs()),
             keys=[key for job in experiment.jobs() for key in result_keys(experiment, job)],
             notes=[*experiment.notes, *_protocol(experiment), *_machines(earlier, environment)],
@@ -76,6 +77,16 @@ def begin(experiment: Experiment, folder: Path, *, command: str, environment: di
         store.close()
         raise
     return store
+
+
+def _names(experiment: Experiment) -> dict[str, list[str]]:
+    """What rows call the parts of the grid, in its order, which that of the rows (as jobs end) does not tell."""
+    return {
+        "attack": experiment.attack_names(),
+        "scenario": experiment.scenario_names(),
+        "victim": experiment.victim_names(),
+        "defense": experiment.defense_names(),
+    }
 
 
 def _check_same(before: Mapping[str, Any], experiment: Experiment, folder: Path) -> None:

@@ -46,8 +46,9 @@ class Cell:
 
 
 def cells(run: Run) -> list[Cell]:
-    """Every combination of what was crafted with what was trained, in the order in which it was first seen.
+    """Every combination of what was crafted with what was trained, in the order of the experiment.
 
+    Scenarios (the base first), attacks, victims; in runs of older releases in the order in which they were first seen.
     The undefended come first, and every control after the defense it is the control of. The experiment is a grid, so
     a combination without results was not run (or not yet), and is listed as such.
     """
@@ -58,17 +59,21 @@ def cells(run: Run) -> list[Cell]:
         [(craft.attack, craft.scenario) for craft in run.crafts]
         + [(v.attack, v.scenario) for v in run.victims if v.control == "attack" and v.attack and v.scenario]
     )
+    if run.grid.names:
+        scenarios = run.grid.ordered("scenario", (scenario for _, scenario in poisoners))
+        attacks = run.grid.ordered("attack", (attack for attack, _ in poisoners))
+        poisoners.sort(key=lambda each: (scenarios.index(each[1]), attacks.index(each[0])))
     return [
         _cell(run, attack, scenario, victim, defense)
         for attack, scenario in poisoners
-        for victim in _distinct(name for name, _ in setups)
+        for victim in run.grid.ordered("victim", (name for name, _ in setups))
         for name, defense in setups
         if name == victim
     ]
 
 
 def controls_of(run: Run) -> dict[str, tuple[str, ...]]:
-    """For every stack of defenses, in the order first seen, those it is a control of (itself it controls not).
+    """For every stack of defenses, in the order of the experiment, those it is a control of (itself it controls not).
 
     Rows written before another defense was asked for know less than later ones, so what all of them say is joined.
     """
@@ -76,7 +81,7 @@ def controls_of(run: Run) -> dict[str, tuple[str, ...]]:
     for victim in run.victims:
         others = tuple(name for name in victim.treatment.control_of if name != victim.defense)
         found[victim.defense] = tuple(_distinct([*found.get(victim.defense, ()), *others]))
-    return found
+    return {name: found[name] for name in run.grid.ordered("defense", found)}
 
 
 def _arranged(run: Run) -> list[str]:
@@ -149,7 +154,7 @@ def planned(run: Run, cell: Cell) -> int | None:
 
 def in_base_scenario(run: Run, cell: Cell) -> bool:
     """Whether a combination is in the scenario that the others vary; that one is crafted first."""
-    return not run.crafts or cell.scenario == run.crafts[0].scenario
+    return not run.crafts or cell.scenario == next(iter(run.grid.names.get("scenario", ())), run.crafts[0].scenario)
 
 
 def peak_memory(cell: Cell) -> int | None:

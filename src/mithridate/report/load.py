@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from mithridate.errors import StoreError
 from mithridate.report.boundaries import Boundary, boundary
 from mithridate.report.degrading import Degradation, degradation
+from mithridate.report.grid import Grid, grid
 from mithridate.report.origins import Pretraining, Published, pretraining, published
 from mithridate.report.planes import FeatureMap, Polytope, feature_map, polytopes
 from mithridate.report.treatment import Treatment, treatment
@@ -120,6 +121,8 @@ class Run:
     environment: Mapping[str, Any]
     command: str
     classes: tuple[str, ...]
+    grid: Grid
+    """The names of attacks, scenarios, victims and defenses in the order of the experiment; empty in older runs."""
     degradation: Degradation | None
     """What an attack that degrades was after; None for other goals."""
     planned: int | None
@@ -168,6 +171,7 @@ def read(folder: Path) -> Run:
             [row for row in store.rows(kind) if kept is None or row["key"] in kept]
             for kind in ("craft", "victim", "surrogate", "pretraining")
         )
+    order = grid(meta.get("names"))
     planned, experiment = meta.get("jobs"), mapping(meta.get("experiment"))
     classes = tuple(str(name) for name in meta.get("classes") or ())
     goal = degradation(experiment, classes)
@@ -177,11 +181,12 @@ def read(folder: Path) -> Run:
         environment=mapping(meta.get("environment")),
         command=str(meta.get("command") or ""),
         classes=classes,
+        grid=order,
         degradation=goal,
         planned=planned if isinstance(planned, int) else None,
         notes=tuple(str(note) for note in meta.get("notes") or ()),
-        crafts=tuple(_craft(row) for row in crafts),
-        victims=tuple(_victim(row, graded=goal is not None) for row in victims),
+        crafts=tuple(_craft(row) for row in order.sorted(crafts)),
+        victims=tuple(_victim(row, graded=goal is not None) for row in order.sorted(victims)),
         surrogates=tuple(_surrogate(row) for row in surrogates),
         pretrainings=tuple(pretraining(row) for row in pretrainings),
         published=published(meta.get("published")),

@@ -24,8 +24,8 @@ def average(victims: Sequence[Victim], value: Value = of_success) -> Estimate | 
     """The mean of a share in [0, 1] with Student's t interval over its independent parts; None where nothing is known.
 
     The parts are trials, each by the mean of its victims; where one training is judged on several trials (clean victims
-    that all trials share), they are trainings. A single part has no spread, nor have equal ones: their interval is the mean itself,
-    which the words for it do not show as one, because it is no certainty.
+    that all trials share), they are trainings. A single part has no spread, nor have equal ones: their interval is the
+    mean itself, which the words for it do not show as one, because it is no certainty.
     """
     parts = list(_parts(victims, value).values())
     if not parts:
@@ -44,7 +44,8 @@ def gap(first: Sequence[Victim], second: Sequence[Victim], value: Value = of_suc
     Paired by trial, with Student's t interval of the differences. Where one side shares its trainings between trials
     nothing is paired: the two standard errors are added in squares, with the fewer degrees of freedom (a single shared
     training counts as known exactly). ``chance`` is the one-sided p of the same t test; where all differences are equal
-    it is that of the sign-flip test, and the interval is the mean itself. With a single trial nothing is known but the difference.
+    it is that of the sign-flip test, and the interval is the mean itself. With a single trial nothing is known but the
+    difference.
     """
     shared = {victim.trial for victim in first} & {victim.trial for victim in second}
     one, two = ([each for each in side if each.trial in shared] for side in (first, second))
