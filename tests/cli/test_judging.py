@@ -138,3 +138,89 @@ def test_a_check_of_settings_names_poison_that_is_not_there(call: Caller, tmp_pa
     said = call("check", protocol(tmp_path), "--set", f"attacks=[{{name: given, folder: '{tmp_path / 'gone'}'}}]")
     assert said.code == 1
     assert f"attacks[0]: there is no folder '{tmp_path / 'gone'}' to take poison from" in said.out
+
+
+DEGRADE = {
+    "threat": {
+        "goal": {"name": "degrade", "known": 20},
+        "budget": 0.1,
+        "perturbation": "unbounded",
+        "labels": "dirty",
+        "rows": "append",
+    },
+    "vary": {"budget": [0.05]},
+    "setups": "",
+    "training_rows": 40,
+    "resample": True,
+    "controls": {"clean": 1, "noise": 1},
+}
+
+
+class TestDegrading:
+    """Poison crafted against one victim in one run, judged on another victim in another."""
+
+    def exported(self, call: Caller, folder: Path, *, start: str, **changes: Any) -> tuple[Path, Path]:
+        """The protocol, and the poison sets of its two trials."""
+        flips = [{"name": "random-flips", "start": start}]
+        path = protocol(folder, **{**DEGRADE, "attacks": flips, **changes})
+        assert call("run", path, "--out", folder / "first", "--workers", "1").code == 0
+        to = ["--scenario", rows(folder / "first", "craft")[0]["scenario"], "--to", folder / "sets"]
+        assert call("export", folder / "first", "--all", *to).code == 0
+        return path, folder / "sets"
+
+    @pytest.mark.parametrize(
+        ("start", "changes"),
+        [
+            ("validation", {}),
+            ("train", {"resample": False, "training_rows": 42}),
+            ("train", {"threat": {**DEGRADE["threat"], "knows": "own-rows"}}),  # type: ignore[dict-item]
+        ],
+        ids=["resampled", "shared rows", "own rows"],
+    )
+    def test_is_the_same_poison_on_the_same_rows(
+        self, start: str, changes: dict[str, Any], call: Caller, tmp_path: Path
+    ) -> None:
+        path, sets = self.exported(call, tmp_path, start=start, **changes)
+        same = call("judge", sets, "--protocol", path, "--out", tmp_path / "again", "--workers", "1")
+        assert same.code == 0, same.err
+        for trial in (0, 1):
+            first, again = (self.craft(tmp_path / run, trial) for run in ("first", "again"))
+            assert first.poison.rows.digest() == again.poison.rows.digest()
+            assert (first.poison.origins is None) == (again.poison.origins is None) == (start == "validation")
+            assert first.base is not None
+            assert again.base is not None
+            assert first.base.digest() == again.base.digest()
+        assert self.errors(tmp_path / "first") == self.errors(tmp_path / "again")
+        other = "victims=[{name: gradient-descent, loss: softmax, steps: 5}]"
+        said = call("judge", sets, "--protocol", path, "--set", other, "--out", tmp_path / "b", "--workers", "1")
+        assert said.code == 0, said.err
+        assert len(self.errors(tmp_path / "b")) == 2
+
+    def test_of_other_trials_or_rows_is_a_sentence(
+        self, call: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        path, sets = self.exported(call, tmp_path, start="train")
+        for change in (
+            "seed=1",
+            "training_rows=41",
+            "first_trial=2",
+            "threat.goal.kind=specific",
+        ):
+            said = call("judge", sets, "--protocol", path, "--set", change)
+            assert said.code == 1
+            lines = said.err.splitlines()
+            assert len(lines) == 2, change
+            assert "none of the 2 poison sets in" in lines[0]
+            assert "are of this trial and its training rows (trials there: 0, 1;" in lines[0]
+
+    @staticmethod
+    def craft(run: Path, trial: int) -> Any:
+        """The poison set of a trial, of the base scenario."""
+        return poisonset.read(run / next(each for each in rows(run, "craft") if each["trial"] == trial)["folder"])
+
+    @staticmethod
+    def errors(run: Path) -> dict[int, float]:
+        """The victims' error in each trial of the base scenario."""
+        found = [each for each in rows(run, "victim") if each["control"] == "attack" and each["budget"] == 0.1]
+        return {each["trial"]: each["error"] for each in found}

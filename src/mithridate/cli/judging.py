@@ -65,6 +65,7 @@ def _experiment(folder: Path, protocol: str, changes: list[str], trials: int | N
         "notes": [],
         "attacks": [{"name": given.name, "folder": str(folder)}],
         "trials": len(given.sets()),
+        "vary": {},  # poison is what it is
     }
     if settings.get("targets") != "correct":  # else they decide which targets are drawn
         own |= {"surrogates": [], "ensemble": 0}
