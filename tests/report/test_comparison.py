@@ -12,7 +12,7 @@ from mithridate.report.combinations import cells, chosen
 from mithridate.report.comparison import Comparison, comparisons
 from mithridate.report.load import read
 from mithridate.store import Store
-from tests.report.fabricate import CLASSES, add_craft, add_victim
+from tests.report.fabricate import CLASSES, add_craft, add_victim, experiment
 from tests.report.fabricate_defenses import EPIC, NONE, Made, add_defended, controls, fabricate_defenses
 
 JPEG = Made(name="jpeg", success=0.0)
@@ -27,11 +27,12 @@ def compared(folder: Path) -> Comparison:
     return only
 
 
-def by_hand(folder: Path, hits: dict[str, list[int]], **changes: Made) -> Path:
-    """One network a trial: for every stack the trials in which it was hit, of eight."""
+def by_hand(folder: Path, hits: dict[str, list[int]], *, drops: list[str] | None = None, **changes: Made) -> Path:
+    """One network a trial: for every stack the trials in which it was hit, of eight. ``drops`` are asked for."""
     made = {each.name: each for each in (NONE, EPIC, JPEG, *controls(EPIC))} | changes
     with Store(folder, create=True) as store:
-        store.describe(classes=list(CLASSES))
+        asked = {} if drops is None else {"experiment": experiment(controls={"drops": drops})}
+        store.describe(classes=list(CLASSES), **asked)
         for trial in range(8):
             add_craft(store, trial)
             for name, trials in hits.items():
@@ -163,3 +164,56 @@ def test_the_oracle_filter_is_a_ceiling_and_no_control_to_be_beaten(tmp_path: Pa
     (epic,) = comparisons(found, found[0])
     assert epic.worth == "beyond"
     assert [each.name for each in epic.controls] == ["random-drop", "top-loss-drop"]
+
+
+@pytest.mark.parametrize(
+    ("drops", "hits", "worth", "said"),
+    [
+        pytest.param(["random-drop"], {RANDOM: ALL}, "beyond", "clearly below random-drop.", id="the one asked for"),
+        pytest.param(["random-drop"], {RANDOM: [0]}, "dropping", "not clearly below random-drop, so", id="not beaten"),
+        pytest.param(["random-drop"], {}, "uncontrolled", "but random-drop was not run", id="asked for and not run"),
+        pytest.param([], {}, "uncontrolled", "but no control that drops as many rows was asked for", id="none asked"),
+        pytest.param(["oracle-filter"], {}, "uncontrolled", "rows was asked for, so it may be", id="a ceiling alone"),
+        pytest.param([], {RANDOM: ALL, TOP_LOSS: ALL}, "beyond", "clearly below both controls.", id="run all the same"),
+    ],
+)
+def test_only_controls_that_were_asked_for_are_missed(
+    tmp_path: Path, drops: list[str], hits: dict[str, list[int]], worth: str, said: str
+):
+    found = compared(by_hand(tmp_path, {"none": ALL, "epic": [], **hits}, drops=drops))
+    assert found.worth == worth
+    assert said in headline(found)
+
+
+LOSS = replace(EPIC, name="loss-sanitisation (fraction=0.2)")
+LIKE_LOSS = controls(LOSS)
+BOTH = ["random-drop", "top-loss-drop"]
+
+
+@pytest.mark.parametrize(
+    ("drops", "random", "top", "worth", "said"),
+    [
+        pytest.param(
+            BOTH,
+            ALL,
+            [],
+            "beyond",
+            "clearly below random-drop (top-loss-drop does nearly the same as this defense and need not be beaten).",
+            id="a twin is no rival",
+        ),
+        pytest.param(BOTH, [0], [], "dropping", "not clearly below random-drop, so", id="random rows do it too"),
+        pytest.param(BOTH, ALL, None, "beyond", "clearly below random-drop (", id="a twin is not missed"),
+        pytest.param(
+            BOTH[1:], None, [], "uncontrolled", "its only control, top-loss-drop, does nearly the same", id="alone"
+        ),
+    ],
+)
+def test_loss_sanitisation_need_not_beat_the_drop_of_the_highest_loss(
+    tmp_path: Path, drops: list[str], random: list[int] | None, top: list[int] | None, worth: str, said: str
+):
+    rates = {LIKE_LOSS[0].name: random, LIKE_LOSS[1].name: top}
+    hits = {"none": ALL, LOSS.name: [], **{name: each for name, each in rates.items() if each is not None}}
+    made = {each.name: each for each in (LOSS, *LIKE_LOSS)}
+    found = compared(by_hand(tmp_path, hits, drops=drops, **made))
+    assert found.worth == worth
+    assert said in headline(found)

@@ -85,6 +85,27 @@ def test_defenses_that_do_nothing_bring_nothing_back(tmp_path: Path, names: list
     assert said(tmp_path).endswith(end)
 
 
+@pytest.mark.parametrize(
+    ("rates", "end"),
+    [
+        ({"slab": 0.03}, "; with slab it is 10 %, but that may be the dropping of rows alone."),
+        (
+            {"slab": 0.03, "roni": 0.16},
+            "; with slab it is 10 %, the lowest of 2 defenses, but that may be the dropping of rows alone.",
+        ),
+        (
+            {"slab": 0.03, "knn": 0.05},
+            "; knn, the best of the defenses that clearly do more than drop rows, brings it back to 12 %.",
+        ),
+    ],
+)
+def test_no_defense_is_a_hero_for_dropping_rows(tmp_path: Path, rates: dict[str, float], end: str):
+    """SLAB drops rows here, and no control was run."""
+    defended = {f"back-gradient/{name}": plus(rise) for name, rise in rates.items()}
+    by_hand(tmp_path, {"clean": CLEAN, "back-gradient": plus(0.15)} | defended)
+    assert said(tmp_path).endswith(end)
+
+
 def test_an_attack_no_better_than_flips_is_called_so(tmp_path: Path):
     by_hand(tmp_path, {"clean": CLEAN, "back-gradient": plus(0.041), "random-flips": plus(0.04, wobble=-0.004)})
     assert said(tmp_path) == (

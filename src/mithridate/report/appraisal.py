@@ -22,11 +22,11 @@ from mithridate.report.words import (
 from mithridate.stats import Estimate
 
 _WORTH: dict[Worth, str] = {
-    "beyond": "clearly below both controls",
+    "beyond": "clearly below {}",
     "lower": "clearly lower than without a defense",
     "dropping": "not clearly below {}, so what it does may be the dropping alone",
     "unequal": "clearly lower than without a defense, but {} dropped another number of rows, so no more can be said",
-    "uncontrolled": "clearly lower than without a defense, but {} was not run, so it may be the dropping alone",
+    "uncontrolled": "clearly lower than without a defense, but {}, so it may be the dropping alone",
     "none": "not clearly lower than without a defense",
     "worse": "clearly higher than without a defense, which helps the poisoner",
     "unlanded": "no credit, because without a defense the attack has not clearly landed",
@@ -81,12 +81,25 @@ def _other(other: Against) -> str:
 def worth(comparison: Comparison) -> str:
     """What the numbers say, with the controls that stand in the way of more."""
     if comparison.worth == "unequal":
-        names = [each.name for each in comparison.controls if not each.equal]
+        said = listed([each.name for each in comparison.rivals if not each.equal])
     elif comparison.worth == "uncontrolled":
-        names = list(comparison.missing)
+        said = _unasked(comparison) if not comparison.missing else f"{listed(comparison.missing)} was not run"
+    elif comparison.worth == "beyond":
+        names = [each.name for each in comparison.rivals]
+        said = "both controls" if len(names) > 1 else listed(names)
     else:
-        names = [each.name for each in comparison.controls if not each.difference.below]
-    return _WORTH[comparison.worth].format(listed(names))
+        said = listed([each.name for each in comparison.rivals if not each.difference.below])
+    text = _WORTH[comparison.worth].format(said)
+    if comparison.twins and comparison.worth in ("beyond", "dropping", "unequal"):
+        return f"{text} ({listed(comparison.twins)} does nearly the same as this defense and need not be beaten)"
+    return text
+
+
+def _unasked(comparison: Comparison) -> str:
+    """Why there is no control to be beaten, though all that were asked for were run."""
+    if comparison.twins and comparison.controls:
+        return f"its only control, {listed(comparison.twins)}, does nearly the same"
+    return "no control that drops as many rows was asked for"
 
 
 def success(comparison: Comparison, measure: str = "Success") -> str:

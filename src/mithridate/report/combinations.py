@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from mithridate.report.load import Control, Craft, Run, Victim
 from mithridate.report.means import average
+from mithridate.report.values import items, mapping
 from mithridate.stats import Estimate, mean_interval, rate
 
 T = TypeVar("T")
@@ -29,6 +30,8 @@ class Cell:
     """The defenses whose numbers this one controls; empty for ordinary defenses."""
     oracle: bool = False
     """Whether the defense uses what no defender can know."""
+    asked: tuple[str, ...] | None = None
+    """Controls that the experiment asks for beside every defense that drops rows; None where the run does not say."""
 
     def group(self, control: Control) -> tuple[Victim, ...]:
         """The networks of one control."""
@@ -189,7 +192,13 @@ def _cell(run: Run, attack: str, scenario: str, victim: str, defense: str) -> Ce
         clean=tuple(each for each in found("clean") if each.trial in tried),
         control_of=controls_of(run)[defense],
         oracle=any(each.treatment.oracle for each in every),
+        asked=_asked(run),
     )
+
+
+def _asked(run: Run) -> tuple[str, ...] | None:
+    drops = mapping(run.experiment.get("controls")).get("drops")
+    return None if drops is None else tuple(str(name) for name in items(drops))
 
 
 def _distinct(values: Iterable[T]) -> list[T]:

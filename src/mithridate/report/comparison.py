@@ -2,7 +2,8 @@
 
 A defense is credited only where the undefended attack has landed, where its success is clearly lower over the same
 trials (the 95 % interval of the difference and the exact test of :func:`mithridate.stats.paired` agree), and, if it
-drops rows, where it is clearly lower than that of every control which dropped as many.
+drops rows, where it is clearly lower than that of every control which dropped as many: of those that the experiment
+asks for, and at least of one that does something else than the defense itself.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from mithridate.stats import Difference, Estimate, mean_interval, paired
 Worth = Literal["beyond", "lower", "dropping", "unequal", "uncontrolled", "none", "worse", "unlanded", "missing"]
 """``beyond``: clearly below every control. ``lower``: clearly below no defense, and it drops nothing. ``dropping``:
 clearly below no defense, but not below a control. ``unequal``: a control dropped another number of rows.
-``uncontrolled``: a control was not run. ``none``: not clearly below no defense. ``worse``: clearly above it.
+``uncontrolled``: a control was not run, or none asked for. ``none``: not clearly below no defense. ``worse``: clearly above it.
 ``unlanded``: the undefended attack has not landed. ``missing``: nothing to compare with."""
 
 CONTROLS = {"random-drop": "As many random rows dropped", "top-loss-drop": "As many of the highest-loss rows dropped"}
-"""The controls that every dropping defense needs, and what they do, in words."""
+"""The controls that a dropping defense needs where a run does not say what it asks for, and what they do, in words."""
+_TWINS = {"loss-sanitisation": "top-loss-drop"}
+"""Defenses that do nearly what a control does, which they therefore need not beat."""
 _SLACK = 0.02
 """How far the numbers of rows dropped may be apart and still count as equal, as a share (or 2 rows)."""
 
@@ -61,6 +64,8 @@ class Comparison:
     controls: tuple[Against, ...]
     missing: tuple[str, ...]
     """Controls that a dropping defense needs and that were not run."""
+    twins: tuple[str, ...]
+    """Controls that do nearly the same as the defense, and need not be beaten."""
     worth: Worth
     accuracy: Estimate | None
     """Clean accuracy less that of undefended networks of the same trials, from -1 to 1; None where it is not known.
@@ -72,6 +77,11 @@ class Comparison:
     def graded(self) -> bool:
         """Whether success is a mean share of test rows."""
         return self.cell.graded
+
+    @property
+    def rivals(self) -> tuple[Against, ...]:
+        """The controls to be beaten."""
+        return tuple(each for each in self.controls if each.name not in self.twins)
 
     @property
     def good(self) -> bool:
@@ -92,8 +102,11 @@ def _comparison(cell: Cell, same: Sequence[Cell]) -> Comparison:
     assert estimate is not None
     beside = [each for each in same if cell.defense in each.control_of and _is_matched(each) and each.poisoned]
     controls = tuple(found for each in beside if (found := _against(cell, each)))
-    names = {each.name for each in controls}
-    missing = tuple(name for name in CONTROLS if name not in names) if dropping else ()
+    twins = _twins(cell, beside)
+    rivals = tuple(each for each in controls if each.name not in twins)
+    wanted = [name for name in CONTROLS if cell.asked is None or name in cell.asked]
+    there = {each.name for each in controls} | set(twins)
+    missing = tuple(name for name in wanted if name not in there) if dropping else ()
     undefended = _against(cell, plain) if plain else None
     landed = plain is not None and standing(plain) == "landed"
     return Comparison(
@@ -104,7 +117,8 @@ def _comparison(cell: Cell, same: Sequence[Cell]) -> Comparison:
         undefended=undefended,
         controls=controls,
         missing=missing,
-        worth=_worth(landed, undefended, controls, missing, dropping),
+        twins=twins if dropping else (),
+        worth=_worth(landed, undefended, rivals, missing, dropping),
         accuracy=_accuracy(cell, plain) if plain else None,
     )
 
@@ -112,6 +126,17 @@ def _comparison(cell: Cell, same: Sequence[Cell]) -> Comparison:
 def _is_matched(cell: Cell) -> bool:
     """Whether a control drops as many rows as what it controls. The oracle filter is a ceiling, not to be beaten."""
     return any(name in cell.defense for name in CONTROLS)
+
+
+def _twins(cell: Cell, beside: Sequence[Cell]) -> tuple[str, ...]:
+    """The control that does nearly the same as the defense of ``cell``; empty where none does."""
+    for name, control in _TWINS.items():
+        runs = [each.defense for each in beside if control in each.defense]
+        if any(f"{control} (like {name}" in each for each in runs):
+            return (control,)
+        if not runs and cell.defense.split(" + ")[-1].startswith(name):
+            return (control,)
+    return ()
 
 
 def _worth(
@@ -128,7 +153,7 @@ def _worth(
         return "none"
     if not dropping:
         return "lower"
-    if missing:
+    if missing or not controls:
         return "uncontrolled"
     if not all(each.equal for each in controls):
         return "unequal"

@@ -98,7 +98,7 @@ def _beside_flips(cell: Cell, flips: Cell | None) -> list[str]:
 
 
 def _brought_back(compared: Sequence[Comparison]) -> list[str]:
-    """What the best defense makes of it, if any defense clearly lowers it."""
+    """What the best defense makes of it, if any clearly lowers it, and by more than dropping as many other rows."""
     own = [each for each in compared if not each.cell.oracle and each.undefended]
     clear = [each for each in own if each.undefended and each.undefended.difference.below]
     if not own:
@@ -106,8 +106,15 @@ def _brought_back(compared: Sequence[Comparison]) -> list[str]:
     if not clear:
         name = own[0].cell.defense if len(own) == 1 else f"none of {len(own)} defenses"
         return [f"{name} {'does not clearly lower' if len(own) == 1 else 'clearly lowers'} it"]
-    best = min(clear, key=lambda each: each.estimate.mean)
+    lowest = min(clear, key=lambda each: each.estimate.mean)
+    best = min((each for each in clear if each.good), key=lambda each: each.estimate.mean, default=None)
+    if best is None:
+        among = "" if len(own) == 1 else f", the lowest of {len(own)} defenses"
+        left = fine(lowest.estimate.mean)
+        return [f"with {lowest.cell.defense} it is {left}{among}, but that may be the dropping of rows alone"]
     among = "" if len(own) == 1 else f", the best of {len(own)} defenses,"
+    if best is not lowest:
+        among = ", the best of the defenses that clearly do more than drop rows,"
     return [f"{best.cell.defense}{among} brings it back to {fine(best.estimate.mean)}"]
 
 

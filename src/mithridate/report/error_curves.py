@@ -72,9 +72,8 @@ def _defenses(found: Sequence[Cell], victim: str, cell: Cell) -> list[ErrorLine]
     names = sorted(dict.fromkeys(each.defense for each in mine), key=lambda name: name != "none")
     lines = {name: _points([each for each in mine if each.defense == name]) for name in names}
     kept = sorted(names, key=lambda name: (name != "none", lines[name][-1].mean))[: _DEFENSES + 1]
-    looks: dict[str, Look] = {
-        name: DEFENSES[k % len(DEFENSES)] for k, name in enumerate(names[names[:1] == ["none"] :])
-    }
+    worn = [name for name in names if name != "none"]
+    looks: dict[str, Look] = {name: DEFENSES[k % len(DEFENSES)] for k, name in enumerate(worn)}
     return [
         ErrorLine(name="no defense" if name == "none" else name, points=lines[name], look=looks.get(name, ATTACK))
         for name in kept

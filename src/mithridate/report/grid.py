@@ -1,4 +1,4 @@
-"""The order of an experiment's parts, which the rows of a run do not tell: they lie in the order in which jobs ended."""
+"""The order of an experiment's parts, which the rows of a run do not tell: they lie as their jobs ended."""
 
 from __future__ import annotations
 
