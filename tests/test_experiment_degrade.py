@@ -356,7 +356,7 @@ class TestRun:
         for row in crafts:
             assert row["total_share"] == pytest.approx(3 / 33)
             assert (row["rows"], row["budget"], row["training_rows"]) == (3, 0.1, 30)
-            assert row["scenario"] == "10 % of rows (9.1 % of what is trained on), unbounded"
+            assert row["scenario"] == "10 % of rows, unbounded"
 
     def test_pairs_each_clean_victim_with_the_poisoned_one_of_its_trial(self, done: Path) -> None:
         """The same rows, and the same seed: the clean victim is what the poisoned one would have been."""

@@ -29,10 +29,8 @@ def weights_label(weights: Trained) -> str:
 
 
 def scenario_name(threat: ThreatModel) -> str:
-    """A threat model in a few words, for tables. Of appended rows also what share of all rows they then are."""
-    share = threat.budget / (1 + threat.budget) * 100
-    of_all = f" ({round(share, 1 if share >= 1 else 3):g} % of what is trained on)" if threat.rows == "append" else ""
-    return f"{threat.budget * 100:.3g} % of rows{of_all}, {perturbation_name(threat)}"
+    """A threat model in a few words, for tables. The budget is as asked for: it pays for a whole number of rows."""
+    return f"{threat.budget * 100:.3g} % of rows, {perturbation_name(threat)}"
 
 
 def perturbation_name(threat: ThreatModel) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from mithridate.report.combinations import cells
 from mithridate.report.damage import damage
+from mithridate.report.error_curves import error_curves
 from mithridate.report.load import read
 from mithridate.report.verdict import Verdict
 from mithridate.store import Store
@@ -209,3 +210,22 @@ def test_nothing_is_said_before_a_poisoned_victim_was_judged(tmp_path: Path):
     by_hand(tmp_path, {"clean": CLEAN})
     run = read(tmp_path)
     assert damage(run, cells(run)) is None
+
+
+def test_counts_rows_instead_of_repeating_the_budget(tmp_path: Path):
+    """2 % of 57 rows pay for 2 of them: 3.51 % of the clean rows, 3.39 % of what is trained on."""
+    with Store(tmp_path, create=True) as store:
+        store.describe(experiment=settings(kind="generic"), classes=["ham", "spam"])
+        for trial in range(5):
+            rows = table_rows("back-gradient", trial, 2)
+            add_craft(store, "back-gradient", 0.02, trial, rows, training_rows=57, total_share=2 / 59)
+            for attack, rate in (("", 0.07), ("back-gradient", 0.2)):
+                add_victim(store, attack, budget=0.02, trial=trial, rate=rate + trial / 100, success=rate + trial / 100)
+    assert said(tmp_path).startswith("3.51 % poison ")
+    assert "added 2 rows (3.51 % of the clean rows and 3.39 % of what is trained on)" in of(tmp_path).details[0]
+    run = read(tmp_path)
+    assert run.degradation is not None
+    curves = error_curves(cells(run), of(tmp_path).cell, run.degradation)
+    assert curves is not None
+    assert curves.shares == "3.51 % of the clean rows are 3.39 % of what is trained on"
+    assert "at 3.51 %" in curves.figures[0].svg.replace(NO_BREAK, " ")

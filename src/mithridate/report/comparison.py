@@ -22,8 +22,8 @@ from mithridate.stats import Difference, Estimate, mean_interval, paired
 Worth = Literal["beyond", "lower", "dropping", "unequal", "uncontrolled", "none", "worse", "unlanded", "missing"]
 """``beyond``: clearly below every control. ``lower``: clearly below no defense, and it drops nothing. ``dropping``:
 clearly below no defense, but not below a control. ``unequal``: a control dropped another number of rows.
-``uncontrolled``: a control was not run, or none asked for. ``none``: not clearly below no defense. ``worse``: clearly above it.
-``unlanded``: the undefended attack has not landed. ``missing``: nothing to compare with."""
+``uncontrolled``: a control was not run, or none asked for. ``none``: not clearly below no defense. ``worse``: clearly
+above it. ``unlanded``: the undefended attack has not landed. ``missing``: nothing to compare with."""
 
 CONTROLS = {"random-drop": "As many random rows dropped", "top-loss-drop": "As many of the highest-loss rows dropped"}
 """The controls that a dropping defense needs where a run does not say what it asks for, and what they do, in words."""

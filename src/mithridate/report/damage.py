@@ -55,8 +55,8 @@ def flips_beside(found: Sequence[Cell], cell: Cell) -> Cell | None:
 
 def poison_share(cell: Cell) -> str:
     """How much poison there is: 5 % poison."""
-    budget = next((craft.budget for craft in cell.crafts if craft.budget), None)
-    return f"{100 * budget:.3g}\N{NO-BREAK SPACE}% poison" if budget else "The poison"
+    share = next((craft.share for craft in cell.crafts if craft.share), None)
+    return f"{100 * share:.3g}\N{NO-BREAK SPACE}% poison" if share else "The poison"
 
 
 def _sentence(found: Sequence[Cell], cell: Cell, flips: Cell | None, goal: Degradation) -> str:
@@ -187,7 +187,7 @@ def _effort(cell: Cell, goal: Degradation) -> str:
     if not cell.crafts:
         return sample
     craft = cell.crafts[0]
-    shares = [f"{100 * craft.budget:.3g} % of the clean rows"] if craft.budget else []
+    shares = [f"{100 * craft.share:.3g} % of the clean rows"] if craft.share else []
     if craft.total_share and goal.appended:
         shares.append(f"{100 * craft.total_share:.3g} % of what is trained on")
     share = f" ({listed(shares)})" if shares else ""

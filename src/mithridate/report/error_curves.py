@@ -81,15 +81,15 @@ def _defenses(found: Sequence[Cell], victim: str, cell: Cell) -> list[ErrorLine]
 
 
 def _points(cells: Sequence[Cell]) -> list[Point]:
-    """Clean victims at 0, then one point for each budget: that of the first scenario that has it."""
-    budgets: dict[float, Cell] = {}
+    """Clean victims at 0, then one point for each share of poison: that of the first scenario that has it."""
+    amounts: dict[float, Cell] = {}
     for cell in cells:
-        budget = cell.crafts[0].budget
-        if budget is not None:
-            budgets.setdefault(budget, cell)
+        share = cell.crafts[0].share
+        if share is not None:
+            amounts.setdefault(share, cell)
     clean = max((cell.clean for cell in cells), key=len, default=())
     groups: list[tuple[float, Sequence[Victim]]] = [(0.0, clean)]
-    groups += [(budget, budgets[budget].poisoned) for budget in sorted(budgets)]
+    groups += [(share, amounts[share].poisoned) for share in sorted(amounts)]
     return [
         Point(x=x, mean=rate.mean, low=rate.low, high=rate.high) for x, victims in groups if (rate := average(victims))
     ]
@@ -108,7 +108,7 @@ def _figure(name: str, lines: Sequence[ErrorLine], top: float, goal: Degradation
 def _shares(found: Sequence[Cell], goal: Degradation) -> str:
     """The same amounts as shares of all that is trained on, where poison is added to the clean rows."""
     crafts = [craft for cell in found for craft in cell.crafts]
-    pairs = sorted({(craft.budget, craft.total_share) for craft in crafts if craft.budget and craft.total_share})
+    pairs = sorted({(craft.share, craft.total_share) for craft in crafts if craft.share and craft.total_share})
     if not pairs or not goal.appended:
         return ""
     clean, total = ([f"{100 * pair[k]:.3g}" for pair in dict(pairs).items()] for k in (0, 1))

@@ -33,6 +33,8 @@ class Craft:
     """Poisoned rows."""
     budget: float | None
     """Share of the training set that may be poisoned, in [0, 1]."""
+    training_rows: int | None
+    """Clean training rows of the victims."""
     total_share: float | None
     """Poisoned rows as a share of all that victims train on, in [0, 1]."""
     radius: str
@@ -47,6 +49,14 @@ class Craft:
     """Where the poison set lies, relative to the run folder."""
     polytopes: tuple[Polytope, ...]
     """Where the poison lies, by surrogate; empty for attacks outside feature space."""
+
+    @property
+    def share(self) -> float | None:
+        """Poisoned rows over clean training rows: of few rows more than the budget, which is rounded up to whole ones.
+
+        The budget where they were not counted.
+        """
+        return self.rows / self.training_rows if self.training_rows else self.budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +220,7 @@ def _craft(row: Mapping[str, Any]) -> Craft:
         trial=int(_required(row, "trial")),
         rows=int(row.get("rows") or 0),
         budget=number(row.get("budget")),
+        training_rows=whole(row.get("training_rows")),
         total_share=number(row.get("total_share")),
         radius=str(row.get("radius") or ""),
         radius_value=number(row.get("radius_value")),
