@@ -13,12 +13,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+import yaml
 from PIL import Image
 
 from mithridate import __version__, config, poisonset, registry
 from mithridate.experiment import Experiment
+from mithridate.learner import Learner
+from mithridate.learners.estimator import SHORT
 from mithridate.learners.recipes import CLASSICAL, RECIPES
 from mithridate.poison import Poison
+from mithridate.space import Space
 from mithridate.store import Store
 from tests.cli.calls import Caller, process, written
 from tests.runs import carried_out, results, tiny
@@ -74,7 +78,10 @@ class TestList:
         names = set(registry.places(registry.PLURALS[what]))
         said, found = call("list", what), call("list", what, "--json").json()
         assert said.code == 0
-        assert {each["name"] for each in found} == names | ({*RECIPES, *CLASSICAL} if what == "learners" else set())
+        assert {each["name"] for each in found} == names | (
+            {*RECIPES, *CLASSICAL, *SHORT} if what == "learners" else set()
+        )
+        assert len(found) == len({each["name"] for each in found})
         for each in found:
             assert each["about"]
             assert any(line.split()[:1] == [each["name"]] and each["about"] in line for line in said.out.splitlines())
@@ -108,6 +115,20 @@ class TestShow:
     def test_of_a_recipe_is_settings(self, call: Caller) -> None:
         assert call("show", "paper-40", "--json").json()["settings"]["epochs"] == 40
         assert "recipe: paper-40" in call("show", "paper-40").out
+
+    @pytest.mark.parametrize("name", SHORT)
+    def test_of_a_short_name_says_what_it_stands_for_and_how_it_is_written(self, name: str, call: Caller) -> None:
+        said, facts = call("show", name), call("show", name, "--json").json()
+        assert said.code == 0
+        assert f"{{name: sklearn, estimator: {name}}}" in said.out
+        assert SHORT[name][0] in said.out
+        assert (f"recipe: {name}" in said.out) == (name in CLASSICAL)
+        assert facts["estimator"] == {"class": SHORT[name][0], "parameters": dict(SHORT[name][1])}
+        written_so = yaml.safe_load(f"{{name: sklearn, estimator: {name}}}")
+        assert config.parse(Learner, written_so).problems(Space(shape=(2,), num_classes=2, bounds=(0.0, 1.0))) == []
+
+    def test_of_nearly_a_short_name_proposes_it(self, call: Caller) -> None:
+        assert "did you mean 'random-forest'?" in call("show", "random-forst").err
 
 
 class TestCheck:

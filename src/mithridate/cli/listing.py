@@ -29,6 +29,7 @@ def list_names(
 def _kinds(what: str) -> list[dict[str, str]]:
     from mithridate import registry
     from mithridate.errors import ConfigError, nearest
+    from mithridate.learners.estimator import SHORT
     from mithridate.learners.recipes import CLASSICAL, RECIPES
 
     if what not in registry.PLURALS:
@@ -37,9 +38,19 @@ def _kinds(what: str) -> list[dict[str, str]]:
     found = [{"name": name, "about": registry.summary(registry.kind(noun, name))} for name in registry.places(noun)]
     if what == "learners":
         found += [{"name": name, "about": "A recipe for sgd; see  mithridate show " + name} for name in RECIPES]
-        about = "A recipe for gradient-descent; see  mithridate show "
-        found += [{"name": name, "about": about + name} for name in CLASSICAL]
+        found += [{"name": name, "about": _about(name)} for name in dict.fromkeys([*CLASSICAL, *SHORT])]
     return found
+
+
+def _about(name: str) -> str:
+    """A line on a recipe for gradient-descent, a short name of sklearn, or what is both."""
+    from mithridate.learners.estimator import SHORT
+    from mithridate.learners.recipes import CLASSICAL
+
+    recipe = ["a recipe for gradient-descent"] if name in CLASSICAL else []
+    short = [f"a short name of sklearn for {SHORT[name][0]}"] if name in SHORT else []
+    told = ", and ".join(recipe + short)
+    return f"{told[0].upper()}{told[1:]}; see  mithridate show {name}"
 
 
 def _presets() -> list[dict[str, str]]:

@@ -22,29 +22,58 @@ def show(
 ) -> None:
     """Show what something is: its description, its settings with units and the paper's values, and its source."""
     from mithridate import config
-    from mithridate.learners.recipes import CLASSICAL, RECIPES
 
     if name in config.presets():
         typer.echo(json.dumps(config.presets()[name], indent=2) if as_json else config.load_preset(name).rstrip())
         return
-    if name in RECIPES or name in CLASSICAL:
-        _show_recipe(name, as_json=as_json)
-        return
-    _show_kind(name, as_json=as_json)
+    recipe, short = _recipe(name), _short(name)
+    found = recipe or short
+    if not found:
+        _show_kind(name, as_json=as_json)
+    elif as_json:
+        typer.echo(json.dumps({**found, "estimator": short["estimator"]} if short else found, indent=2))
+    else:
+        typer.echo("\n\n".join(_in_words(each) for each in (recipe, short) if each))
 
 
-def _show_recipe(name: str, *, as_json: bool) -> None:
+def _recipe(name: str) -> dict[str, Any]:
+    """The facts about a recipe; empty where none is called so."""
     from mithridate.learners.recipes import CLASSICAL, RECIPES
     from mithridate.settings import plain
 
+    if name not in RECIPES and name not in CLASSICAL:
+        return {}
     learner = "gradient-descent" if name in CLASSICAL else "sgd"
     settings = plain(dict(CLASSICAL[name] if name in CLASSICAL else RECIPES[name]))
-    if as_json:
-        typer.echo(json.dumps({"name": name, "kind": "recipe", "settings": settings}, indent=2))
-        return
-    typer.echo(f"{name}: a recipe for the learner '{learner}'. Write  recipe: {name}  in place of these settings:\n")
-    for key, value in settings.items():
-        typer.echo(f"  {key}: {json.dumps(value)}")
+    return {"name": name, "kind": "recipe", "learner": learner, "settings": settings}
+
+
+def _short(name: str) -> dict[str, Any]:
+    """The facts about a short name of a scikit-learn classifier; empty where none is called so."""
+    from mithridate.learners.estimator import SHORT
+
+    if name not in SHORT:
+        return {}
+    place, parameters = SHORT[name]
+    settings = {"name": "sklearn", "estimator": name}
+    estimator = {"class": place, "parameters": dict(parameters)}
+    return {"name": name, "kind": "estimator", "learner": "sklearn", "settings": settings, "estimator": estimator}
+
+
+def _in_words(facts: dict[str, Any]) -> str:
+    """What a recipe or a short name stands for, and how it is written."""
+    name, learner = facts["name"], facts["learner"]
+    if facts["kind"] == "recipe":
+        head = f"{name}: a recipe for the learner '{learner}'. Write  recipe: {name}  in place of these settings:"
+        told = facts["settings"]
+    else:
+        head = (
+            f"{name}: a short name of the learner '{learner}' for {facts['estimator']['class']}. Write  "
+            f"{{name: {learner}, estimator: {name}}}  for a victim or surrogate; parameters: {{...}} go over these:"
+        )
+        told = facts["estimator"]["parameters"]
+    lines = [f"  {key}: {json.dumps(value)}" for key, value in told.items()] or ["  the defaults of scikit-learn"]
+    return "\n".join([head, "", *lines])
 
 
 def _show_kind(name: str, *, as_json: bool) -> None:
@@ -56,7 +85,9 @@ def _show_kind(name: str, *, as_json: bool) -> None:
     try:
         plural, cls = registry.find(name)
     except ConfigError:
-        raise ConfigError(f"nothing is called '{name}': {nearest(name, _complete())}") from None
+        from mithridate.learners.estimator import SHORT
+
+        raise ConfigError(f"nothing is called '{name}': {nearest(name, [*_complete(), *SHORT])}") from None
     settings, source = registry.settings(cls), registry.source(cls)
     about = inspect.getdoc(cls) or ""
     presets = {each: dict(changed) for each, changed in getattr(cls, "presets", {}).items()}
