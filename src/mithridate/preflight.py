@@ -118,11 +118,12 @@ def _protocol_problems(experiment: Experiment) -> list[str]:
 def _defense_problems(experiment: Experiment, data: Split) -> list[str]:
     """Defenses that do not fit the data, or that no network survives, the same sentence once."""
     found: dict[str, None] = {}
+    sound = [each for each in experiment.victims if not each.problems(data.train.space)]  # others are told of already
     for k, stack in enumerate(experiment.defenses):
         for defense in stack:
             for each in defense.problems(data.train.space):
                 found[f"defenses[{k}]: {each}"] = None
-        for learner in experiment.victims if stack else ():
+        for learner in sound if stack else ():
             try:
                 protect(learner, stack).build(data.train.space, Seed(0))
             except MithridateError as error:
