@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mithridate.cli import running
+from mithridate.datasets.table import Table
 from tests.cli.calls import Caller
 
 HEAD = "size,kind,answer"
@@ -83,3 +85,47 @@ def test_a_file_that_is_not_there_is_a_sentence(call: Caller, tmp_path: Path) ->
     said = call("stress", tmp_path / "no.csv", "--target", "answer")
     assert said.code == 1
     assert "no.csv" in said.err
+
+
+def test_a_victim_that_does_not_exist_is_one_sentence(call: Caller, tmp_path: Path) -> None:
+    said = call("stress", csv(tmp_path), "--target", "answer", "--victim", "nosuch", "--out", tmp_path / "run")
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("error: victims[0]: there is no estimator 'nosuch'")
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Table]:
+    """The tables of stress tests that would be carried out, none of which is."""
+    found: list[Table] = []
+    monkeypatch.setattr(running, "carry_out", lambda experiment, **_: found.append(experiment.data))
+    return found
+
+
+def test_any_setting_of_the_table_can_be_given(call: Caller, tmp_path: Path, read: list[Table]) -> None:
+    path = csv(tmp_path)
+    signs = [("|", "separator=|"), (";", "separator=;"), (",", "separator=comma")]
+    for sign, change in signs:
+        path.write_text(csv(tmp_path).read_text().replace(",", sign))
+        more = ("--set", change, "--set", "kinds.size=numeric", "--set", "classes=['yes', 'no']", "--set", "decimal=.")
+        said = call("stress", path, "--target", "answer", "--category", "kind", *more)
+        assert said.code == 0, said.err
+        assert dict(read[-1].kinds) == {"kind": "category", "size": "numeric"}
+        assert read[-1].classes == ("yes", "no")
+    assert [each.separator for each in read] == ["|", ";", "comma"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("separator", "write it as  place=value"),
+        ("seperator=;", "seperator: there is no such setting: did you mean 'separator'?"),
+        ("kinds.size=whole", "kinds"),
+        ("decimal=;", "decimal"),
+    ],
+)
+def test_a_setting_of_the_table_that_is_wrong_is_a_sentence(
+    change: str, sentence: str, call: Caller, tmp_path: Path
+) -> None:
+    said = call("stress", csv(tmp_path), "--target", "answer", "--set", change)
+    assert said.code == 1
+    assert sentence in said.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,15 @@ def stress(
     immutable: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="A column that no attacker can write; may be repeated.")
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PLACE=VALUE",
+            help="Another setting of the table (mithridate show table): separator=bar, kinds.age=integer; "
+            "may be repeated.",
+        ),
+    ] = None,
     missing: Annotated[str, typer.Option(help="Rows with missing values: refuse, or drop them.")] = "refuse",
     seed: Annotated[int, typer.Option(help="Decides all that is random.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/stress-NAME.")] = None,
@@ -55,10 +65,17 @@ def stress(
         "missing": missing,
         "seed": seed,
     }
-    source = config.parse(Table, settings)
+    source = config.parse(Table, config.override(settings, [_quoted(each) for each in changes or []]))
     name = re.sub(r"[^\w.-]+", "-", file.stem).strip("-.")[:60] or "table"
     victims = victim or [MAIN, "random-forest"]
     found = stress_test(
         source, name=f"stress-{name}", budget=share, trials=trials, rows=rows, victims=victims, seed=seed
     )
     carry_out(found, out=out, where=runtime.device("cpu"), workers=workers)
+
+
+def _quoted(assignment: str) -> str:
+    """An assignment whose value, where it is one sign (a separator, say), means no more than itself in YAML."""
+    place, equals, value = assignment.partition("=")
+    single = len(value) == 1 and not value.isalnum()
+    return f"{place}{equals}{json.dumps(value)}" if single else assignment
