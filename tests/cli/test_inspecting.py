@@ -64,3 +64,17 @@ def test_appended_rows_of_a_table_are_summed_up(tmp_path: Path) -> None:
     assert f"origins          {', '.join(['0, 1'] * 10)} and 10 more\n" in said.output
     whole = json.loads(CliRunner().invoke(app, ["inspect", str(tmp_path / "set"), "--json"]).output)
     assert whole["origins"] == [0, 1] * 15
+
+
+@pytest.mark.parametrize("flipped", [True, False])
+def test_label_flips_are_said_to_change_no_column(tmp_path: Path, flipped: bool) -> None:
+    data = Dataset.of(torch.tensor([ADA, ADA]), torch.tensor([0, 1]), space=TABLE)
+    rows = replace(data, labels=1 - data.labels) if flipped else data
+    aims = Aims(inputs=data.inputs, labels=data.labels, wanted=None)
+    write(tmp_path / "set", poison=Poison(rows=rows), base=data, aims=aims, details={}, data_digest="")
+    said = CliRunner().invoke(app, ["inspect", str(tmp_path / "set")])
+    assert said.exit_code == 0, said.output
+    assert f"changed columns  {'none (labels only)' if flipped else 'none'}\n" in said.output
+    assert "largest change   none\n" in said.output
+    whole = json.loads(CliRunner().invoke(app, ["inspect", str(tmp_path / "set"), "--json"]).output)
+    assert (whole["changed_columns"], whole["largest_change"]) == ({}, 0.0)

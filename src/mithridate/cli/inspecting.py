@@ -28,6 +28,11 @@ def inspect(
         typer.echo(json.dumps(facts, indent=2))
         return
     width = max(len(str(name)) for name in facts)
+    if facts.get("changed_columns") == {}:
+        facts |= {
+            "changed_columns": "none (labels only)" if facts.get("relabelled") else "none",
+            "largest_change": "none",
+        }
     for name, value in facts.items():
         typer.echo(f"{str(name).replace('_', ' '):<{width}}  {_in_words(value)}")
 
