@@ -43,7 +43,7 @@ def describe(where: torch.device) -> dict[str, str | int]:
         "mithridate": importlib.metadata.version("mithridate"),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numpy": importlib.metadata.version("numpy"),
+        **{name: importlib.metadata.version(name) for name in ("numpy", "scipy", "scikit-learn")},
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
         "processor": _processor(),
         "cores": cores(),

@@ -56,7 +56,9 @@ def _digits(share: float) -> int:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as "48 s", "3 min 12 s" or "2 h 5 min"."""
+    """Seconds as "48 s", "3 min 12 s" or "2 h 5 min"; below a tenth as "35 ms"."""
+    if 0 < seconds < 0.0995:
+        return f"{max(1, round(1000 * seconds))}\N{NO-BREAK SPACE}ms"
     if seconds < 9.95:
         return f"{seconds:.1f}\N{NO-BREAK SPACE}s"
     whole = round(seconds)
