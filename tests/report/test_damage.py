@@ -229,3 +229,15 @@ def test_counts_rows_instead_of_repeating_the_budget(tmp_path: Path):
     assert curves is not None
     assert curves.shares == "3.51 % of the clean rows are 3.39 % of what is trained on"
     assert "at 3.51 %" in curves.figures[0].svg.replace(NO_BREAK, " ")
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_says_where_an_attack_moved_nothing(tmp_path: Path, still: bool):
+    with Store(tmp_path, create=True) as store:
+        store.describe(experiment=settings(kind="generic"), classes=["ham", "spam"])
+        for trial in range(2):
+            tensors = table_rows("back-gradient", trial, 4)
+            add_craft(store, "back-gradient", 0.1, trial, tensors | ({"inputs": tensors["base"]} if still else {}))
+            add_victim(store, "back-gradient", trial=trial, rate=0.2)
+    words = "back-gradient moved none of these rows: they differ from clean ones in their labels at most."
+    assert (words in of(tmp_path).details) is still

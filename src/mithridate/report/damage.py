@@ -11,12 +11,15 @@ from mithridate.report.comparison import Comparison, comparisons
 from mithridate.report.degrading import Degradation, baseline
 from mithridate.report.load import Control, Run, Victim
 from mithridate.report.means import average, gap
+from mithridate.report.pictures import rows
 from mithridate.report.verdict import Count, Standing, Verdict, knowledge, standing
 from mithridate.report.words import fine, listed, plural, points, signed, with_interval
 from mithridate.stats import Difference, Estimate
 
 _ENDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Rates at which the bars of the verdict may end."""
+_READ = 5000
+"""Poison rows looked at for whether any moved."""
 
 
 def damage(run: Run, found: Sequence[Cell]) -> Verdict | None:
@@ -34,7 +37,13 @@ def damage(run: Run, found: Sequence[Cell]) -> Verdict | None:
         standing=kind,
         standing_text=text,
         counts=counts,
-        details=(_effort(cell, goal), *knowledge(cell), *_overall(cell, goal), *_published(run, cell)),
+        details=(
+            _effort(cell, goal),
+            *_unmoved(run, cell),
+            *knowledge(cell),
+            *_overall(cell, goal),
+            *_published(run, cell),
+        ),
         full=next(end for end in _ENDS if end >= most),
     )
 
@@ -194,6 +203,16 @@ def _effort(cell: Cell, goal: Degradation) -> str:
     verb = "added" if goal.appended else "changed"
     labels = "with labels of its choice" if goal.dirty else "with their true labels"
     return f"The poisoner {verb} {plural(craft.rows, 'row')}{share}, {labels}. {sample}"
+
+
+def _unmoved(run: Run, cell: Cell) -> list[str]:
+    """A word on attacks that were to move rows and moved none: no row of their first poison set, as far as kept."""
+    if baseline(cell.attack) or not cell.crafts:
+        return []
+    found = rows(run, cell.crafts[0], _READ)
+    if found is None or found.base is None or not len(found.inputs) or abs(found.inputs - found.base).max() > 0:
+        return []
+    return [f"{cell.attack} moved none of these rows: they differ from clean ones in their labels at most."]
 
 
 def _overall(cell: Cell, goal: Degradation) -> list[str]:
