@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mithridate.errors import MithridateError
-from mithridate.experiment import Job
+from mithridate.experiment import Job, JobKind
 from mithridate.watch import Step, Watch
 from mithridate.work import Result
 
@@ -25,6 +25,19 @@ class Ended:
     results: tuple[Result, ...] = ()
     error: str = ""
     trace: str = ""
+    lost: bool = False
+    """Whether it was never run, because a job it needs failed or was lost itself."""
+
+
+_KINDS: Mapping[JobKind, str] = {
+    "pretraining": "pretraining",
+    "surrogate": "surrogate",
+    "clean": "clean victim",
+    "craft": "craft",
+    "attack": "poisoned victim",
+    "noise": "noise control",
+}
+"""Kinds of jobs in the words of a sentence."""
 
 
 class Stopped(Exception):  # noqa: N818 (a signal, no error)
@@ -64,12 +77,15 @@ class Queue:
     def ended(self, job: Job, *, failed: bool) -> list[Ended]:
         """Record an end; the jobs that can now never run, as ended with an error."""
         self._open.discard(job.key)
-        if not failed:
-            return []
+        return self._without(job, f"not run: the {_KINDS[job.kind]} job it needs failed") if failed else []
+
+    def _without(self, job: Job, error: str) -> list[Ended]:
+        """The waiting jobs that need one which has no result, and those that need these; all for the same reason."""
+        self._open.discard(job.key)
         lost = [each for each in self._waiting if job.key in each.needs]
         self._waiting = [each for each in self._waiting if job.key not in each.needs]
-        found = [Ended(job=each, error=f"not run: the {job.kind} job it needs failed") for each in lost]
-        return found + [more for each in lost for more in self.ended(each, failed=True)]
+        found = [Ended(job=each, error=error, lost=True) for each in lost]
+        return found + [more for each in lost for more in self._without(each, error)]
 
 
 def attempt(work: Work, job: Job, watch: Watch) -> Ended:

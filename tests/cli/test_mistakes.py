@@ -177,6 +177,30 @@ def test_failed_jobs_are_told_and_exit_with_1(call: Caller, tmp_path: Path, monk
     assert "2 jobs failed or were not run, 8 of 10 jobs are done and kept; the report lists them" in said.out
 
 
+@pytest.mark.parametrize("kind", ["craft", "surrogate"])
+def test_jobs_that_were_never_run_are_counted_and_the_reason_is_told_at_the_end(
+    kind: str, call: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mithridate import work
+
+    def failing(*_: object) -> None:
+        raise ValueError("no luck [/today]")
+
+    monkeypatch.setattr(work, "_WORK", {**work._WORK, kind: failing})
+    said = call("run", written(tmp_path), "--out", tmp_path / "run", "--workers", "1")
+    assert said.code == 1
+    lines = said.out.splitlines()
+    failed, lost = (2, 6) if kind == "craft" else (1, 8)
+    assert sum("failed: ValueError" in line for line in lines) == failed
+    assert not [line for line in lines if "not run: " in line]
+    assert f"{lost} jobs were not run, because others that they need failed" in lines
+    assert any(line.startswith(f"{failed + lost} jobs failed or were not run, ") for line in lines)
+    assert lines[-1] == f"{failed} failed; the first: ValueError: no luck [/today]"
+    with Store(tmp_path / "run") as store:
+        messages = {each.message for each in store.failures()}
+    assert messages == {"ValueError: no luck [/today]", f"not run: the {kind} job it needs failed"}
+
+
 def test_text_that_the_terminal_cannot_show_is_shown_all_the_same(tmp_path: Path) -> None:
     said = process("check", written(tmp_path, name="snow ☃"), PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
     assert said.out.startswith("snow \\u2603: no problems")

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     import torch
 
-    from mithridate.executor import Executor
+    from mithridate.executor import Ended, Executor
     from mithridate.experiment import Experiment
     from mithridate.store import Store
 
@@ -71,14 +71,16 @@ def carry_out(experiment: Experiment, *, out: Path | None, where: torch.device, 
         screen.print(f"Stopped: {done}. Go on with:  {command}", markup=False, highlight=False)
     _show(folder, experiment.name)
     if failed and not stopped:
-        text = f"{failed} jobs failed or were not run, {done}; the report lists them. Try them again with:  {command}"
-        screen.print(text, markup=False, highlight=False)
+        reasons = [each.error for each in failed if not each.lost]
+        text = f"{len(failed)} job{'s' * (len(failed) != 1)} failed or were not run, {done}; the report lists them"
+        screen.print(f"{text}. Try them again with:  {command}", markup=False, highlight=False)
+        screen.print(f"{len(reasons)} failed; the first: {reasons[0]}", markup=False, highlight=False)
     if failed or stopped:
         raise typer.Exit(130 if stopped else 1)
 
 
-def _work(experiment: Experiment, store: Store, executor: Executor, where: torch.device) -> tuple[int, bool]:
-    """Do what is left, showing it; how many jobs failed, and whether the person stopped it."""
+def _work(experiment: Experiment, store: Store, executor: Executor, where: torch.device) -> tuple[list[Ended], bool]:
+    """Do what is left, showing it; the jobs that failed or were lost, and whether the person stopped it."""
     from mithridate import campaign
     from mithridate.cli.terminal import console, display
 
@@ -86,15 +88,21 @@ def _work(experiment: Experiment, store: Store, executor: Executor, where: torch
     done = len(plan.jobs) - len(plan.left)
     text = f"{experiment.name}: {len(plan.jobs)} jobs on {where}, {executor}, in {store.folder}"
     console().print(text + (f"; {done} are done already" if done else ""), markup=False, highlight=False)
-    failed = 0
+    failed: list[Ended] = []
+    stopped = False
     try:
         with display(len(plan.jobs), done) as shown:
             for ended in campaign.run(experiment, store, executor=executor, device=where, report=shown.step):
                 shown.ended(ended)
-                failed += bool(ended.error)
+                failed += [ended] if ended.error else []
     except KeyboardInterrupt:
-        return failed, True
-    return failed, False
+        stopped = True
+    lost = sum(each.lost for each in failed)
+    if lost:
+        said = "1 job was not run, because one that it needs failed"
+        said = said if lost == 1 else f"{lost} jobs were not run, because others that they need failed"
+        console().print(said, markup=False, highlight=False)
+    return failed, stopped
 
 
 def _show(folder: Path, name: str) -> None:

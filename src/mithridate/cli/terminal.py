@@ -38,7 +38,7 @@ class Display(Protocol):
         """A job got further."""
 
     def ended(self, ended: Ended) -> None:
-        """A job ended."""
+        """A job ended. Of those that were never run nothing is said: there may be hundreds, for one reason."""
 
 
 def display(total: int, done: int) -> Display:
@@ -87,7 +87,8 @@ class Bars:
         if task is not None:
             self._progress.remove_task(task)
         self._progress.advance(self._all)
-        self._progress.console.print(_end_line(ended), markup=False, highlight=False)
+        if not ended.lost:
+            self._progress.console.print(_end_line(ended), markup=False, highlight=False)
 
 
 class Lines:
@@ -115,8 +116,9 @@ class Lines:
     def ended(self, ended: Ended) -> None:
         """Say that a job ended, and how."""
         self._done += 1
-        text = f"[{self._done}/{self._total}] {_end_line(ended)}"
-        self._screen.print(text, markup=False, highlight=False)
+        if not ended.lost:
+            text = f"[{self._done}/{self._total}] {_end_line(ended)}"
+            self._screen.print(text, markup=False, highlight=False)
 
 
 def job_name(job: Job) -> str:
