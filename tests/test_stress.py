@@ -28,6 +28,7 @@ def test_what_it_asks_for_fits_the_table(tmp_path, classes, loss):
     assert problems(found) == []
     assert found.surrogates[0].loss == loss
     assert found.resample
+    assert any("ranges of columns are those of the whole table" in note for note in found.notes)
     assert found.training_rows + found.threat.goal.known <= 160
     assert [threat.budget for threat in found.scenarios()] == [0.05, 0.02, 0.1]
 

@@ -60,7 +60,8 @@ def _settings(*, known: int, size: int, budget: float, classes: int) -> dict[str
         "about": "What an attacker who may append a few rows to this training set does to usual classifiers.",
         "notes": [
             f"Each trial draws {size} training rows and {known} validation rows; the attacker sees both, never the "
-            "test rows. Poison rows are valid rows of this table with labels of the attacker's choice.",
+            "test rows, though the ranges of columns are those of the whole table. Poison rows are valid rows of it, "
+            "with labels of the attacker's choice.",
             "The attacker differentiates a regression of its own, trained by 100 steps of gradient descent, and knows "
             "nothing of the victims' classifiers: what it does to others than its own is transfer.",
         ],
