@@ -11,9 +11,10 @@ from torch import Tensor
 
 from mithridate.checkpoint import Checkpoint, generator_state
 from mithridate.dataset import Dataset
-from mithridate.errors import ConfigError, DataError, FormatError
+from mithridate.errors import FormatError
 from mithridate.learner import Batch, Hook, Progress, Removal, removals_of, removals_state
 from mithridate.learners.dense import Dense
+from mithridate.learners.hooks import dropped, hooked_backward
 from mithridate.ops.descent import Descent, State
 from mithridate.ops.fullbatch import Problem, Rows, cheaper
 from mithridate.ops.scores import Array, ScoreLoss
@@ -53,15 +54,9 @@ class DenseRun:
 
     def drop(self) -> None:
         """Take out what the hooks say."""
-        for hook in self.hooks:
-            removal = hook.drop(self.data, self.active, self.progress)
-            if removal is not None and len(removal.ids):
-                self.active = self.active & ~torch.isin(self.data.ids, removal.ids.to(self.data.device))
-                self.removals.append(removal)
-                self.rows = None
-        left = int(self.active.sum())
-        if left < 2:
-            raise DataError(f"training needs at least 2 rows, but there are {left}" + (" left" if self.hooks else ""))
+        self.active, removals = dropped(self.hooks, self.data, self.active, self.progress)
+        self.removals += removals
+        self.rows = None if removals else self.rows
 
     def advance(self, steps: int) -> None:
         """So many steps: in NumPy on all rows, or through the hooks where one acts inside steps."""
@@ -73,9 +68,8 @@ class DenseRun:
 
     def _alone(self, steps: int) -> None:
         assert self.rows is not None
-        form = (
-            "plain" if self.descent.momentum else cheaper("auto", self.rows)
-        )  # a velocity has no Gram form to go on in
+        moving = self.descent.momentum > 0  # a velocity has no Gram form to go on in
+        form = "plain" if moving else cheaper("auto", self.rows)
         problem = Problem(self.rows, self.model.above, self.descent, self.model.beginning(), form)
         state = State(problem.begun().parts, self.velocity)
         with np.errstate(all="ignore"):  # a training may diverge, which its loss then tells
@@ -91,7 +85,7 @@ class DenseRun:
             for index in self._batches(len(left)):
                 batch = self._batch(left[index.to(left.device)])
                 self.model.zero_grad(set_to_none=True)
-                if not self._hooked_backward(batch):
+                if hooked_backward(self.hooks, self.model, batch, self.draws) is None:
                     _mean_loss(self.model, batch).backward()  # type: ignore[no-untyped-call]
                 self._step(decaying)
 
@@ -108,13 +102,6 @@ class DenseRun:
         for hook in self.hooks:
             batch = hook.transform(self.model, batch, self.draws)
         return batch
-
-    def _hooked_backward(self, batch: Batch) -> bool:
-        acting = [hook for hook in self.hooks if type(hook).backward is not Hook.backward]
-        if len(acting) > 1:
-            names = " and ".join(str(getattr(each.settings, "name", type(each).__name__)) for each in acting)
-            raise ConfigError(f"only one defense can fill the gradients, but {names} would; wear one")
-        return any(hook.backward(self.model, batch, self.draws) is not None for hook in acting)
 
     def _step(self, decaying: Sequence[bool]) -> None:
         """One step in torch, with the arithmetic of :class:`Descent`."""

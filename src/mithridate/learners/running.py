@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mithridate.checkpoint import Checkpoint, generator_state
 from mithridate.dataset import Dataset
-from mithridate.errors import DataError, FormatError
+from mithridate.errors import FormatError
 from mithridate.learner import Hook, Progress, Removal, removals_of, removals_state
+from mithridate.learners.hooks import dropped
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
 
@@ -67,14 +68,8 @@ class Run:
 
     def drop(self) -> None:
         """Take out what the hooks say."""
-        for hook in self.hooks:
-            removal = hook.drop(self.data, self.active, self.progress)
-            if removal is not None and len(removal.ids):
-                self.active = self.active & ~torch.isin(self.data.ids, removal.ids.to(self.data.device))
-                self.removals.append(removal)
-        left = int(self.active.sum())
-        if left < 2:
-            raise DataError(f"training needs at least 2 rows, but there are {left}" + (" left" if self.hooks else ""))
+        self.active, removals = dropped(self.hooks, self.data, self.active, self.progress)
+        self.removals += removals
 
     def reached(self, *, epoch: int, epochs: int, loss: float, accuracy: float) -> Progress:
         """Note and return where the training stands."""

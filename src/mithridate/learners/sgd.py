@@ -24,6 +24,7 @@ from mithridate.errors import ConfigError
 from mithridate.goal import Aims
 from mithridate.learner import Batch, Hook, Progress
 from mithridate.learners.augment import Augmentation, augmented
+from mithridate.learners.hooks import hooked_backward
 from mithridate.learners.module_bilevel import ModuleBilevel, method_problems
 from mithridate.learners.precision import Precision, autocast
 from mithridate.learners.running import Run
@@ -210,7 +211,7 @@ class SGD(Unrollable):
                 group["lr"] = self.lr * group["factor"] * rate
             batch = self._batch(left[index], run)
             run.optimiser.zero_grad(set_to_none=True)
-            loss = _hooked_backward(batch, run)
+            loss = hooked_backward(run.hooks, run.model, batch, run.draws)
             if loss is None:
                 with autocast(self.precision, left.device):
                     logits = forward(batch.inputs)
@@ -270,17 +271,3 @@ def _parts(order: Tensor, size: int) -> list[Tensor]:
     if size > 1 and len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts
-
-
-def _hooked_backward(batch: Batch, run: Run) -> Tensor | None:
-    """The loss of the hook that fills the gradients itself, or None. Raises :class:`ConfigError` for a second one."""
-    for k, hook in enumerate(run.hooks):
-        loss = hook.backward(run.model, batch, run.draws)
-        if loss is None:
-            continue
-        others = [each for each in run.hooks[k + 1 :] if type(each).backward is not Hook.backward]
-        if others:
-            names = [getattr(each.settings, "name", type(each).__name__) for each in (hook, *others)]
-            raise ConfigError(f"only one defense can fill the gradients, but {' and '.join(names)} would; wear one")
-        return loss.detach()
-    return None
