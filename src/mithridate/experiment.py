@@ -13,6 +13,10 @@ from mithridate.attack import Attack
 from mithridate.defense import Defense, protect
 from mithridate.errors import ConfigError
 from mithridate.goal import Misclassify
+from mithridate.job import BARE as BARE  # those who speak of experiments find jobs here
+from mithridate.job import Job as Job
+from mithridate.job import JobKind as JobKind
+from mithridate.job import result_keys as result_keys
 from mithridate.knowledge import Box, box
 from mithridate.learner import Learner
 from mithridate.learners.sgd import SGD
@@ -33,11 +37,6 @@ from mithridate.variation import varied
 
 MOST_JOBS = 100_000
 """Jobs in one experiment: listing them takes half a minute by then, and running them would take months."""
-
-BARE = -1
-"""Number of the stack that surrogates of an attacker who knows of no defense wear."""
-
-JobKind = Literal["pretraining", "surrogate", "clean", "craft", "attack", "noise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -413,28 +412,6 @@ class Experiment:
         """The learners, bare of defenses, that a job's result depends on."""
         crew = [] if job.kind == "clean" and self.targets == "any" else [*self.crew()]
         return crew[job.run : job.run + 1] if job.kind == "surrogate" else [*crew, self.victims[job.victim]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One piece of work: its place in the grid, its key, and the keys of the jobs it waits for."""
-
-    kind: JobKind
-    scenario: int = 0
-    trial: int = 0
-    attack: int = 0
-    victim: int = 0
-    defense: int = 0
-    run: int = 0
-    needs: tuple[str, ...] = ()
-    key: str = ""
-
-
-def result_keys(experiment: Experiment, job: Job) -> list[str]:
-    """The keys of the rows a job leaves behind: it is done when all are in the store."""
-    if job.kind == "clean" and not experiment.resample:
-        return [f"{job.key}-{number}" for number in experiment.numbers()]
-    return [job.key]
 
 
 def _pretrainings(learners: Sequence[Learner]) -> tuple[Trained, ...]:
