@@ -14,6 +14,8 @@ class Step:
     done: int
     total: int
     values: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    """A sentence that a person should read at once, whatever else is shown: that memory was short, say."""
 
 
 Watch = Callable[[Step], None]

@@ -48,6 +48,10 @@ class Result:
     key: str
     kind: Literal["craft", "victim", "surrogate", "pretraining"]
     row: Mapping[str, Any]
+    files: tuple[str, ...] = ()
+    """The files that belong to the row (a poison set's, pictures), as paths relative to the run folder."""
+    shared: tuple[str, ...] = ()
+    """What the job left for others to begin with (networks): nothing is lost where it is gone, but time."""
 
 
 def perform(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mithridate.executor import Ended, Executor, Queue, Report, Work, attempt
+from mithridate.executor import Ended, Executor, Queue, Report, Started, Work, attempt, unnoticed
 from mithridate.experiment import Job
 from mithridate.watch import Step, Watch
 
@@ -15,10 +15,11 @@ class Local(Executor):
     def __str__(self) -> str:
         return "one at a time"
 
-    def map(self, work: Work, jobs: Sequence[Job], *, report: Report) -> Iterator[Ended]:
+    def map(self, work: Work, jobs: Sequence[Job], *, report: Report, started: Started = unnoticed) -> Iterator[Ended]:
         """Run the jobs in order."""
         queue = Queue(jobs)
         while (job := queue.ready()) is not None:
+            started(job, "this process")
             ended = attempt(work, job, _reporter(job, report))
             yield ended
             yield from queue.ended(job, failed=bool(ended.error))

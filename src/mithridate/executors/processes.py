@@ -15,7 +15,7 @@ from typing import Any
 
 from mithridate import runtime
 from mithridate.errors import MithridateError
-from mithridate.executor import Ended, Executor, Queue, Report, Stopped, Work, attempt
+from mithridate.executor import Ended, Executor, Queue, Report, Started, Stopped, Work, attempt, unnoticed
 from mithridate.experiment import Job
 from mithridate.watch import Step, Watch
 
@@ -31,7 +31,7 @@ class Processes(Executor):
     def __str__(self) -> str:
         return f"{self.workers} at a time"
 
-    def map(self, work: Work, jobs: Sequence[Job], *, report: Report) -> Iterator[Ended]:
+    def map(self, work: Work, jobs: Sequence[Job], *, report: Report, started: Started = unnoticed) -> Iterator[Ended]:
         """Run the jobs; on an interrupt the workers stop at their next report and the interrupt goes on."""
         context = multiprocessing.get_context("spawn")
         steps: Any = context.Queue()
@@ -46,7 +46,7 @@ class Processes(Executor):
             ) as pool,
         ):
             try:
-                yield from self._drive(pool, work, jobs, steps, report)
+                yield from self._drive(pool, work, jobs, steps, report, started)
             except BrokenProcessPool as error:
                 raise MithridateError(
                     "a worker process died, most likely for lack of memory; what is finished is kept. "
@@ -57,7 +57,7 @@ class Processes(Executor):
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _drive(
-        self, pool: ProcessPoolExecutor, work: Work, jobs: Sequence[Job], steps: Any, report: Report
+        self, pool: ProcessPoolExecutor, work: Work, jobs: Sequence[Job], steps: Any, report: Report, started: Started
     ) -> Iterator[Ended]:
         """Keep every worker busy with the first job that may start."""
         waiting, names = Queue(jobs), {job.key: job for job in jobs}
@@ -65,6 +65,7 @@ class Processes(Executor):
         while True:
             while len(running) < self.workers and (job := waiting.ready()) is not None:
                 running[pool.submit(_in_worker, work, job)] = job
+                started(job, "a worker process")
             if not running:
                 return
             done, _ = wait(running, timeout=_POLL, return_when=FIRST_COMPLETED)
