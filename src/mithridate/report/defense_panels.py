@@ -8,12 +8,13 @@ from itertools import accumulate
 from statistics import median
 
 from mithridate.report import drawings
-from mithridate.report.combinations import Cell, accuracy, success
+from mithridate.report.combinations import Cell
 from mithridate.report.comparison import Comparison
-from mithridate.report.drawings import Dot, Steps
+from mithridate.report.drawings import Steps
 from mithridate.report.effects import average, mean, once
 from mithridate.report.figures import Figure
 from mithridate.report.load import Run, Victim
+from mithridate.report.tradeoff import tradeoff
 from mithridate.report.treatment import Certificate, Round, ratio
 from mithridate.report.words import percent, plural
 
@@ -35,8 +36,7 @@ class Removals:
 
 def overview(same: Sequence[Cell], compared: Sequence[Comparison], measure: str = "Success") -> list[Figure]:
     """Figures about all defenses at once, then the certificates. ``measure`` is what the rates are of."""
-    price = _damage(same, measure) if any(each.graded for each in same) else _trade(same)
-    found = [price, _found([each for each in compared if each.drops])]
+    found = [tradeoff(same, measure), _found([each for each in compared if each.drops])]
     return [each for each in found if each] + _certificates(same)
 
 
@@ -46,71 +46,6 @@ def removals(name: str, run: Run, cell: Cell) -> Removals | None:
     if not victims:
         return None
     return Removals(rounds=_rounds(f"{name}r", victims), classes=_classes(f"{name}c", run, victims))
-
-
-def _trade(same: Sequence[Cell]) -> Figure | None:
-    dots: list[Dot] = []
-    key: list[str] = []
-    said: list[str] = []
-    for cell in same:
-        hit, right = success(cell.poisoned), accuracy(cell.poisoned)
-        if hit is None or right is None:
-            continue
-        number = None if cell.control_of else len(key) + 1
-        if number:
-            key.append(f"{number}\N{NO-BREAK SPACE}{_called(cell)}")
-            said.append(f"{_called(cell)}: {percent(hit.mean)} hit at {percent(right.mean, 1)} accuracy")
-        kind = "none" if cell.defense == "none" else "oracle" if cell.oracle else "defense"
-        dots.append(
-            Dot(
-                number=number,
-                accuracy=right.mean,
-                accuracies=(right.low, right.high),
-                success=hit.mean,
-                successes=(hit.low, hit.high),
-                kind="control" if cell.control_of else kind,
-            )
-        )
-    if len(key) < 2:
-        return None
-    small = " Small squares are controls." if len(dots) > len(key) else ""
-    return Figure(
-        svg=drawings.trade("trade", dots, label=f"Scatter plot of networks hit over accuracy. {'; '.join(said)}"),
-        title="Safety and its price",
-        caption=f"{', '.join(key)}. Down is safer, right more accurate; bars are 95 % intervals.{small}",
-    )
-
-
-def _damage(same: Sequence[Cell], measure: str) -> Figure | None:
-    """The trade of defenses where success is a share of test rows: what they leave of it, over what they cost."""
-    dots: list[Dot] = []
-    key: list[str] = []
-    said: list[str] = []
-    for cell in same:
-        hit, base = success(cell.poisoned), success(cell.clean)
-        if hit is None or base is None or cell.control_of:
-            continue
-        key.append(f"{len(key) + 1}\N{NO-BREAK SPACE}{_called(cell)}")
-        said.append(f"{_called(cell)}: {percent(hit.mean, 1)} under poison, {percent(base.mean, 1)} on clean data")
-        dots.append(
-            Dot(
-                number=len(key),
-                accuracy=base.mean,
-                accuracies=(base.low, base.high),
-                success=hit.mean,
-                successes=(hit.low, hit.high),
-                kind="none" if cell.defense == "none" else "oracle" if cell.oracle else "defense",
-            )
-        )
-    if len(key) < 2:
-        return None
-    measure = measure[:1].lower() + measure[1:]
-    axes = {"across": f"{measure} on clean data, %", "up": f"{measure} under poison, %"}
-    return Figure(
-        svg=drawings.trade("trade", dots, label=f"Scatter plot of {measure}. {'; '.join(said)}", **axes),
-        title="Safety and its price",
-        caption=f"{', '.join(key)}. Down is safer, left costs less without poison; bars are 95 % intervals.",
-    )
 
 
 def _found(dropping: Sequence[Comparison]) -> Figure | None:
@@ -232,7 +167,3 @@ def _some(radius: Sequence[int]) -> list[tuple[int, int]]:
     """A few places of a series, the first and the last among them."""
     step = max(1, len(radius) // 4)
     return [(k, radius[k]) for k in sorted({*range(0, len(radius), step), len(radius) - 1})]
-
-
-def _called(cell: Cell) -> str:
-    return "no defense" if cell.defense == "none" else cell.defense

@@ -43,6 +43,8 @@ class Dot:
     successes: tuple[float, float]
     kind: str
     """``none``, ``defense``, ``oracle`` or ``control``."""
+    times: float = 1.0
+    """What it costs, as a multiple of no defense: the area of its mark, within bounds."""
 
 
 def rounds(
@@ -122,7 +124,9 @@ def trade(name: str, dots: Sequence[Dot], *, label: str, across: str = ACROSS, u
             if dot.kind == "control":
                 axes.plot(x, y, mark, color=colour, markersize=size, alpha=0.7)
                 continue
+            size *= min(max(dot.times, 0.5), _LARGEST) ** 0.5
             bars = axes.errorbar(x, y, xerr=wide, yerr=tall, color=colour, marker=mark, markersize=size, elinewidth=0.7)
+            bars.lines[0].set(markeredgewidth=0, alpha=0.85)
             for bar in bars.lines[2]:
                 bar.set_alpha(0.6)
         if up == UP:
@@ -172,6 +176,8 @@ _LOOKS = {
     "control": (MUTED, "s", 3.0),
 }
 """Colour, mark and size of a point."""
+_LARGEST = 9.0
+"""Cost beyond which a mark grows no more: it would hide others."""
 
 
 def _stairs(axes: Axes, line: Steps, end: int, **style: object) -> None:
