@@ -13,6 +13,7 @@ from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError, ThreatModelError
 from mithridate.goal import Aims, Degrade, GoalSpec
 from mithridate.learner import Learner
+from mithridate.notes import Notes, no_notes
 from mithridate.poison import Poison
 from mithridate.seeding import Seed
 from mithridate.space import Space
@@ -40,6 +41,8 @@ class Attack(ABC):
     """Whether the class wanted decides how rows are changed; else it only decides which rows are."""
     in_feature_space: ClassVar[bool] = False
     """Whether it places poison in its surrogates' feature space, so that the report draws where it lies there."""
+    resumable: ClassVar[bool] = False
+    """Whether :meth:`craft` also takes ``notes``, so that it goes on where it was interrupted: bit for bit on a CPU."""
 
     def crew(self, surrogates: Sequence[Learner]) -> Sequence[Learner]:
         """Which of the surrogates it crafts with: all of them, unless its settings say otherwise."""
@@ -68,7 +71,11 @@ class Attack(ABC):
         seed: Seed,
         watch: Watch = silent,
     ) -> Poison:
-        """Poison for ``data`` that pursues ``aims`` within ``threat``. Callers use :func:`craft`, which checks it."""
+        """Poison for ``data`` that pursues ``aims`` within ``threat``. Callers use :func:`craft`, which checks it.
+
+        A ``resumable`` attack has one argument more, ``notes: Notes = no_notes``. It reads them once, before it goes
+        through its steps, and offers its whole state to them after each step, before it tells ``watch``.
+        """
 
 
 def craft(
@@ -80,17 +87,19 @@ def craft(
     surrogates: Sequence[Learner] = (),
     seed: Seed,
     watch: Watch = silent,
+    notes: Notes = no_notes,
 ) -> Poison:
     """The poison an attack makes, as it would be released: rounded to what can be stored, and within its threat model.
 
-    ``data`` is the clean training set and ``aims`` what the attacker may know (``goal.known``). Raises
-    :class:`ConfigError` where the attack cannot pursue the goal or lacks surrogates, and
-    :class:`~mithridate.errors.ThreatModelError` where its result breaks the threat model.
+    ``data`` is the clean training set and ``aims`` what the attacker may know (``goal.known``). Attacks that are
+    ``resumable`` go on from ``notes``. Raises :class:`ConfigError` where the attack cannot pursue the goal or lacks
+    surrogates, and :class:`~mithridate.errors.ThreatModelError` where its result breaks the threat model.
     """
     wrong = problems(attack, threat, surrogates=surrogates)
     if wrong:
         raise ConfigError("; ".join(wrong))
-    raw = attack.craft(data, threat, aims=aims, surrogates=attack.crew(surrogates), seed=seed, watch=watch)
+    more = {"notes": notes} if attack.resumable else {}
+    raw = attack.craft(data, threat, aims=aims, surrogates=attack.crew(surrogates), seed=seed, watch=watch, **more)
     poison = released(raw, data, threat)
     threat.check(data, poison)
     return poison

@@ -18,6 +18,7 @@ from mithridate.errors import ConfigError, MithridateError, ThreatModelError
 from mithridate.goal import Aims, Goal
 from mithridate.learner import Learner, predictions
 from mithridate.model import Classifier
+from mithridate.notes import Notes, no_notes
 from mithridate.poison import Poison
 from mithridate.sampling import parts
 from mithridate.seeding import Seed
@@ -92,11 +93,18 @@ class Trial:
         return data.own
 
     def craft(
-        self, data: Split, goal: Goal, *, surrogates: Sequence[Learner] | None = None, watch: Watch = silent
+        self,
+        data: Split,
+        goal: Goal,
+        *,
+        surrogates: Sequence[Learner] | None = None,
+        watch: Watch = silent,
+        notes: Notes = no_notes,
     ) -> Poison:
         """The poison of this trial, crafted on what its attacker knows, and allowed in what its victims train on.
 
-        ``surrogates`` stand in for those of the trial (the same learners with a memory, say).
+        ``surrogates`` stand in for those of the trial (the same learners with a memory, say). Attacks that are
+        ``resumable`` go on from ``notes``.
         """
         known = self.known_rows(data)
         poison = craft(
@@ -107,6 +115,7 @@ class Trial:
             surrogates=self.surrogates if surrogates is None else surrogates,
             seed=self.seed.child("craft"),
             watch=watch,
+            notes=notes,
         )
         if self.threat.knows != "training-rows":
             _check_strange(self.threat, self.rows(data).train, poison)
