@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
         found = {"name": name} if isinstance(name, str) else {}
         for each in _counted(type(value)):
             inner = getattr(value, each.name)
-            if not (each.metadata.get("later") and inner == each.default):
+            if not (each.metadata.get("later") and inner == _default(each)):
                 found[each.name] = plain(inner)
         return found
     if isinstance(value, dict):
@@ -44,6 +44,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return _named(value)
+
+
+def _default(each: Field[Any]) -> Any:
+    """What a field is where nothing is said of it; ``MISSING`` where something must be."""
+    return each.default_factory() if each.default_factory is not MISSING else each.default
 
 
 @lru_cache(maxsize=1024)

@@ -22,6 +22,7 @@ from mithridate.notes import Notes, no_notes
 from mithridate.poison import Poison
 from mithridate.sampling import parts
 from mithridate.seeding import Seed
+from mithridate.settings import LATER
 from mithridate.source import Split
 from mithridate.threat import ThreatModel
 from mithridate.training import observed_training
@@ -63,6 +64,13 @@ class Trial:
     """What the victim wears, innermost first."""
     victims: int = 1
     """How many victims are trained, each from a seed of its own."""
+    poison: int = field(default=0, metadata=LATER)
+    """Number of the poison among those crafted for the same targets, each from a seed of its own."""
+
+    @property
+    def crafting(self) -> Seed:
+        """Decides the rows poisoned and what they become."""
+        return self.seed.child("craft", self.poison) if self.poison else self.seed.child("craft")
 
     def rows(self, data: Split) -> Split:
         """The data as this trial uses them: validation rows are held out, where its goal asks for some and none are."""
@@ -113,7 +121,7 @@ class Trial:
             threat=self.threat,
             aims=goal.known,
             surrogates=self.surrogates if surrogates is None else surrogates,
-            seed=self.seed.child("craft"),
+            seed=self.crafting,
             watch=watch,
             notes=notes,
         )
@@ -130,7 +138,7 @@ class Trial:
         """Why goal and poison rows cannot be drawn from this data; empty where they can."""
         try:
             known, goal = self.known_rows(data), self.goal(data)
-            self.threat.pick(known, goal.known, self.seed.child("craft").child("pick"))
+            self.threat.pick(known, goal.known, self.crafting.child("pick"))
         except MithridateError as error:
             return [str(error)]
         return _empty_threats(self.threat, known)
