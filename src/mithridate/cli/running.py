@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
     from mithridate.executor import Ended, Executor
     from mithridate.experiment import Experiment
+    from mithridate.job import Job
     from mithridate.store import Store
+    from mithridate.tracking import Tracking
+    from mithridate.watch import Step
 
 
 def _complete_preset() -> list[str]:
@@ -35,22 +39,35 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core on a CPU.")] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Also record the run for tensorboard, mlflow or wandb; may be repeated."),
+    ] = None,
 ) -> None:
     """Run an experiment. Run it again to go on where it stopped: what is in the run folder is not done twice."""
     from mithridate import runtime
     from mithridate.cli.settings import experiment as read_experiment
 
     where = runtime.device(device)
-    carry_out(read_experiment(what, changes=changes or [], trials=trials), out=out, where=where, workers=workers)
+    experiment = read_experiment(what, changes=changes or [], trials=trials)
+    carry_out(experiment, out=out, where=where, workers=workers, track=track or ())
 
 
-def carry_out(experiment: Experiment, *, out: Path | None, where: torch.device, workers: int | None) -> None:
+def carry_out(
+    experiment: Experiment,
+    *,
+    out: Path | None,
+    where: torch.device,
+    workers: int | None,
+    track: Sequence[str] = (),
+) -> None:
     """Do what is left of an experiment, draw its report and print its table; raises Exit unless all went well."""
     from mithridate import campaign, runtime
     from mithridate.cli.terminal import console
     from mithridate.executors.local import Local
     from mithridate.executors.processes import Processes
     from mithridate.learners.precision import resolved
+    from mithridate.tracking import following
 
     signal.signal(signal.SIGTERM, _interrupt)
     environment = {**runtime.describe(where), "auto precision": resolved("auto", where)}
@@ -62,14 +79,17 @@ def carry_out(experiment: Experiment, *, out: Path | None, where: torch.device, 
         count = workers or runtime.cores()
         executor = Processes(count) if count > 1 else executor
     command = shlex.join(["mithridate", *sys.argv[1:]])
+    tracking = following(track, experiment=experiment, folder=folder, say=_say)
     with campaign.begin(experiment, folder, command=command, environment=environment) as store:
-        failed, stopped = _work(experiment, store, executor, where)
+        tracking.begin(store)
+        failed, stopped = _work(experiment, store, executor, where, tracking)
         plan = campaign.plan(experiment, store)
     done = f"{len(plan.jobs) - len(plan.left)} of {len(plan.jobs)} jobs are done and kept"
     screen = console()
     if stopped:  # said before the report is drawn, which takes seconds
         screen.print(f"Stopped: {done}. Go on with:  {command}", markup=False, highlight=False)
     _show(folder, experiment.name)
+    tracking.finish([folder / "report.html", folder / "summary.json"], complete=not plan.left)
     if failed and not stopped:
         reasons = [each.error for each in failed if not each.lost]
         text = f"{len(failed)} job{'s' * (len(failed) != 1)} failed or were not run, {done}; the report lists them"
@@ -79,7 +99,9 @@ def carry_out(experiment: Experiment, *, out: Path | None, where: torch.device, 
         raise typer.Exit(130 if stopped else 1)
 
 
-def _work(experiment: Experiment, store: Store, executor: Executor, where: torch.device) -> tuple[list[Ended], bool]:
+def _work(
+    experiment: Experiment, store: Store, executor: Executor, where: torch.device, tracking: Tracking
+) -> tuple[list[Ended], bool]:
     """Do what is left, showing it; the jobs that failed or were lost, and whether the person stopped it."""
     from mithridate import campaign
     from mithridate.cli.terminal import console, display
@@ -92,8 +114,14 @@ def _work(experiment: Experiment, store: Store, executor: Executor, where: torch
     stopped = False
     try:
         with display(len(plan.jobs), done) as shown:
-            for ended in campaign.run(experiment, store, executor=executor, device=where, report=shown.step):
+
+            def report(job: Job, step: Step) -> None:
+                shown.step(job, step)
+                tracking.step(job, step)
+
+            for ended in campaign.run(experiment, store, executor=executor, device=where, report=report):
                 shown.ended(ended)
+                tracking.ended(ended)
                 failed += [ended] if ended.error else []
     except KeyboardInterrupt:
         stopped = True
@@ -122,6 +150,12 @@ def _show(folder: Path, name: str) -> None:
     if verdict:
         screen.print(f"{verdict['sentence']}\n{verdict['words']}", markup=False, highlight=False)
     screen.print(f"Report: {page}", markup=False, highlight=False)
+
+
+def _say(text: str) -> None:
+    from mithridate.cli.terminal import console
+
+    console().print(text, markup=False, highlight=False)
 
 
 def _interrupt(number: int, frame: object) -> None:
