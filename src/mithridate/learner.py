@@ -64,6 +64,8 @@ class Progress:
     """Numbers that defenses report, so far."""
     reused: float = 0.0
     """Seconds of work so far that were found done, instead of being done again; less those that are not charged."""
+    earlier: tuple[tuple[float, float], ...] = ()
+    """Loss and accuracy of each epoch before the first that was handed out: of a training found, or gone on with."""
     state: Callable[[], Checkpoint] | None = None
     """Where the training stands, for ``resume``; to be called before the next epoch is asked for. None: not known."""
 

@@ -24,7 +24,7 @@ class Training:
     model: Classifier
     """The network, in evaluation mode."""
     curve: Mapping[str, tuple[float, ...]]
-    """``loss`` and ``accuracy`` after each epoch."""
+    """``loss`` and ``accuracy`` after each epoch, those before an interruption too."""
     seconds: float
     """What it costs: work found done is charged as if it had been done here."""
     reused: float
@@ -39,18 +39,17 @@ def observed_training(
     learner: Learner, data: Dataset, *, seed: Seed, watch: Watch = silent, stage: str = "victim"
 ) -> Training:
     """Train to the end, reporting every epoch to ``watch``."""
-    losses: list[float] = []
-    accuracies: list[float] = []
+    points: list[tuple[float, float]] = []
     started = time.perf_counter()
     last: Progress | None = None
     for last in learner.train(data, seed=seed):
-        losses.append(last.loss)
-        accuracies.append(last.accuracy)
+        points.append((last.loss, last.accuracy))
         watch(Step(stage, last.epoch, last.epochs, {"loss": last.loss, "accuracy": last.accuracy}))
     assert last is not None
+    losses, accuracies = zip(*last.earlier, *points, strict=True)
     return Training(
         model=last.model.eval(),
-        curve={"loss": tuple(losses), "accuracy": tuple(accuracies)},
+        curve={"loss": losses, "accuracy": accuracies},
         seconds=time.perf_counter() - started + last.reused,
         reused=last.reused,
         removals=last.removals,

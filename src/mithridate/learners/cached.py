@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,8 +17,12 @@ from mithridate.dataset import Dataset, Space
 from mithridate.errors import FormatError
 from mithridate.learner import Around, Hook, Learner, Progress, removals_of, removals_state
 from mithridate.model import Classifier
+from mithridate.notes import Notes, no_notes
 from mithridate.seeding import Seed
 from mithridate.settings import METHOD, fingerprint
+
+Curve = tuple[tuple[float, float], ...]
+"""Loss and accuracy of epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,8 @@ class Cached(Around):
     """Bytes that the folder may hold: beyond, the files not used for longest are removed. 0: no limit."""
     save_every: float = field(default=0.0, compare=False)
     """Seconds after which it is noted where a training stands, so that it goes on there if interrupted. 0: never."""
+    keep: bool = field(default=True, compare=False)
+    """Whether finished networks are kept and found again; else only where an unfinished training stands is noted."""
 
     def build(self, space: Space, seed: Seed) -> Classifier:
         """The network of the learner inside."""
@@ -52,8 +58,9 @@ class Cached(Around):
 
         A hook that does not say which settings decide it bypasses the cache, and so does a learner whose networks are
         not all in tensors. A pinned seed is not shared by trainings with hooks, whose own draws come from the caller's
-        seed. The last item of a training is read back from its file, so that it is the very network a later call will
-        find (memory format included, on which float rounding depends).
+        seed. The last item of a training is made of what is kept of it, so that it is the very network a later call
+        will find (memory format included, on which float rounding depends). Where nothing can be written (a full
+        disk), nothing is kept, and the training goes on.
         """
         settings = [hook.settings for hook in hooks]
         draws = [seed] if hooks and self.pinned else []
@@ -62,71 +69,75 @@ class Cached(Around):
             yield from self.learner.train(data, seed=seed, hooks=hooks, resume=resume)
             return
         path = self.folder / f"{training_key(self.learner, data, seed, settings + draws)}.safetensors"
-        found = self._found(path, data)
+        found = self._found(path, data) if self.keep else None
         if found:
             yield found
-            return
-        notes = _Notes(path.with_suffix(".part"), self.save_every)
-        resume, before = (resume, 0.0) if resume else notes.read(data)
+        else:
+            yield from self._trained(path, data, seed=seed, hooks=hooks, resume=resume)
+
+    def _trained(
+        self, path: Path, data: Dataset, *, seed: Seed, hooks: Sequence[Hook], resume: Checkpoint | None
+    ) -> Iterator[Progress]:
+        """The training whose network belongs at ``path``: from ``resume``, from what was noted of it, or anew."""
+        notes = Notes(path.with_suffix(".part"), key=path.stem, every=self.save_every) if self.save_every else no_notes
+        noted = None if resume else notes.read(device=data.device)
+        earlier: Curve = _points(noted.facts["curve"]) if noted else ()
+        points: Curve = ()
+        resume = noted.under("training") if noted else resume
         started = time.perf_counter()
         for progress in self.learner.train(data, seed=seed, hooks=hooks, resume=resume):
-            spent = before + time.perf_counter() - started
-            if progress.epoch < progress.epochs:
-                notes.take(progress, spent)
-                yield progress
-            else:
-                _keep(progress, path, seconds=spent)
-                notes.drop()
+            earlier = earlier if points else max(earlier, progress.earlier, key=len)
+            points = (*points, (progress.loss, progress.accuracy))
+            reached = replace(progress, earlier=earlier, reused=progress.reused + notes.before)
+            if reached.epoch < reached.epochs:
+                _note(notes, reached, earlier + points)
+                yield reached
+                continue
+            if self.keep:
+                seconds = time.perf_counter() - started + reached.reused
+                kept = _kept(progress, seconds=seconds, curve=earlier + points)
+                with suppress(OSError):
+                    checkpoint.write(kept, path)
                 _make_room(self.folder, self.room)
-                yield self._found(path, data, fresh=progress) or progress
+                reached = replace(self._of(kept, data), reused=reached.reused)
+            notes.drop()
+            yield reached
 
-    def _found(self, path: Path, data: Dataset, *, fresh: Progress | None = None) -> Progress | None:
-        """The training kept at ``path``; ``fresh`` if it was done just now."""
+    def _found(self, path: Path, data: Dataset) -> Progress | None:
+        """The training kept at ``path``; None where there is none, or it is damaged."""
         if not path.is_file():
             return None
         try:
-            kept = checkpoint.read(path, device=data.device)
-            model = self.build(data.space, Seed(0)).to(data.device)
-            model.load_state_dict(dict(kept.under("model").tensors))
+            found = self._of(checkpoint.read(path, device=data.device), data)
             path.touch()
-            return Progress(
-                **kept.facts["progress"],
-                model=model.eval(),
-                removals=removals_of(kept.under("removals")),
-                facts=kept.facts["facts"],
-                reused=fresh.reused if fresh else kept.facts["seconds"],
-            )
+            return found
         except (FormatError, KeyError, ValueError, TypeError, RuntimeError, OSError):
             path.unlink(missing_ok=True)  # damaged: train again
             return None
 
+    def _of(self, kept: Checkpoint, data: Dataset) -> Progress:
+        """The training that was kept so."""
+        model = self.build(data.space, Seed(0)).to(data.device)
+        model.load_state_dict(dict(kept.under("model").tensors))
+        return Progress(
+            **kept.facts["progress"],
+            model=model.eval(),
+            removals=removals_of(kept.under("removals")),
+            facts=kept.facts["facts"],
+            reused=kept.facts["seconds"],
+            earlier=_points(kept.facts.get("curve", []))[:-1],  # networks kept by older releases have none
+        )
 
-class _Notes:
-    """Where an unfinished training stands, beside the file its network will be kept in."""
 
-    def __init__(self, path: Path, every: float) -> None:
-        self.path, self.every, self.last = path, every, time.perf_counter()
+def _note(notes: Notes, progress: Progress, curve: Curve) -> None:
+    """Note where a training stands, if it can say so."""
+    if progress.state is not None:
+        ask = progress.state
+        notes.take(lambda: Checkpoint(facts={"curve": curve}).joined(training=ask()))
 
-    def read(self, data: Dataset) -> tuple[Checkpoint | None, float]:
-        """The state to go on from and the seconds spent before it; None where there is none, or it is damaged."""
-        if not self.every or not self.path.is_file():
-            return None, 0.0
-        try:
-            found = checkpoint.read(self.path, device=data.device)
-            return found.under("state"), float(found.facts["seconds"])
-        except (FormatError, KeyError, TypeError, ValueError):
-            self.drop()
-            return None, 0.0
 
-    def take(self, progress: Progress, seconds: float) -> None:
-        """Note where the training stands, if the last note is old."""
-        if self.every and progress.state is not None and time.perf_counter() - self.last >= self.every:
-            checkpoint.write(Checkpoint(facts={"seconds": seconds}).joined(state=progress.state()), self.path)
-            self.last = time.perf_counter()
-
-    def drop(self) -> None:
-        """Remove the note."""
-        self.path.unlink(missing_ok=True)
+def _points(curve: Sequence[Sequence[float]]) -> Curve:
+    return tuple((float(loss), float(accuracy)) for loss, accuracy in curve)
 
 
 def training_key(learner: Learner, data: Dataset, seed: Seed, hooks: Sequence[Any]) -> str:
@@ -135,12 +146,13 @@ def training_key(learner: Learner, data: Dataset, seed: Seed, hooks: Sequence[An
     return fingerprint(METHOD, learner, seed, data.space, data.digest(), torch.__version__, *more)
 
 
-def _keep(progress: Progress, path: Path, *, seconds: float) -> None:
-    """Write a finished network with what was recorded while it was trained."""
+def _kept(progress: Progress, *, seconds: float, curve: Curve) -> Checkpoint:
+    """A finished network with what was recorded while it was trained; ``curve`` where all its epochs are known."""
     counts = {key: getattr(progress, key) for key in ("epoch", "epochs", "loss", "accuracy")}
-    facts = {"progress": counts, "facts": dict(progress.facts), "seconds": seconds + progress.reused}
+    facts = {"progress": counts, "facts": dict(progress.facts), "seconds": seconds}
+    facts |= {"curve": curve} if len(curve) == progress.epochs else {}
     state = Checkpoint(tensors=progress.model.state_dict())
-    checkpoint.write(Checkpoint(facts=facts).joined(model=state, removals=removals_state(progress.removals)), path)
+    return Checkpoint(facts=facts).joined(model=state, removals=removals_state(progress.removals))
 
 
 def _make_room(folder: Path, room: int) -> None:
