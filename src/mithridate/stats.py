@@ -7,9 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, t
+from scipy.stats import t
 
 from mithridate.errors import ConfigError
+from mithridate.intervals import Array, Method, bounds, effective, exact, wilson
+
+__all__ = [
+    "Difference",
+    "Estimate",
+    "differences",
+    "exact",
+    "mean_interval",
+    "paired",
+    "rate",
+    "rates",
+    "sign_flip",
+    "wilson",
+    "worth_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +54,11 @@ class Difference:
     low: float
     high: float
     chance: float
-    """Probability of a mean at least this far on this side of 0 if the two were interchangeable within every trial."""
+    """Probability of a mean at least this far on this side of 0 if the two were interchangeable within every trial;
+    adjusted for all comparisons made beside it, where ``family`` is more than 1."""
     trials: int
+    family: int = 1
+    """Over how many comparisons ``chance`` is adjusted (Holm 1979). The interval is never adjusted."""
 
     @property
     def below(self) -> bool:
@@ -53,15 +71,13 @@ class Difference:
         return self.low > 0 and self.chance <= 0.05
 
 
-def rate(by_trial: Sequence[Sequence[float]], *, confidence: float = 0.95) -> Estimate:
+def rate(by_trial: Sequence[Sequence[float]], *, confidence: float = 0.95, method: Method = "wilson") -> Estimate:
     """The mean of values in [0, 1] and its interval, clustered by trial.
 
     ``by_trial`` holds, for each trial, the success of each of its victims. Victims of one trial share target and
-    poison and are no independent evidence, so the interval is Wilson's at the *effective* number of victims: n over
-    the design effect ``1 + (m - 1) * icc`` (Kish 1965), with the intraclass correlation from a one-way analysis of
-    variance, corrected for few trials by the squared ratio of Student's quantiles at n - 1 and K - 1 degrees of
-    freedom (Korn & Graubard 1998). Where the correlation cannot be seen (every value equal, or a single trial) it is
-    taken as 1, so the number of trials alone counts. The effective number lies between that of trials and of victims.
+    poison and are no independent evidence, so the interval is Wilson's, or on request the exact one, at the
+    *effective* number of victims (:func:`mithridate.intervals.effective`), which lies between that of trials and that
+    of victims. benchmarks/coverage.py measures how often it holds the truth.
 
     Raises :class:`ConfigError` where there are no values, or values outside [0, 1].
     """
@@ -72,9 +88,25 @@ def rate(by_trial: Sequence[Sequence[float]], *, confidence: float = 0.95) -> Es
     if not all(0 <= value <= 1 for value in values):  # so written, it refuses NaN too
         raise ConfigError(f"a rate's values must lie in [0, 1], but they range from {min(values)} to {max(values)}")
     mean = sum(values) / len(values)
-    effective = _effective(groups, confidence)
-    low, high = wilson(mean, effective, confidence=confidence)
+    worth = worth_of(groups, confidence=confidence)
+    low, high = (wilson if method == "wilson" else exact)(mean, worth, confidence=confidence)
     return Estimate(mean=mean, low=low, high=high, trials=len(groups), victims=len(values))
+
+
+def worth_of(by_trial: Sequence[Sequence[float]], *, confidence: float = 0.95) -> float:
+    """How many independent victims the clustered ones are worth: from the number of trials to that of victims."""
+    groups = [values for values in by_trial if len(values)]
+    sums, squares = ([float(sum(value**power for value in group)) for group in groups] for power in (1, 2))
+    sizes = np.array([float(len(group)) for group in groups])
+    return float(effective(np.array(sums), np.array(squares), sizes, confidence=confidence))
+
+
+def rates(values: Array, *, confidence: float = 0.95, method: Method = "wilson") -> tuple[Array, Array, Array]:
+    """Means and bounds of many samples ``(..., K trials, m victims)`` in [0, 1] at once, as :func:`rate` gives them."""
+    sizes = np.full(values.shape[-2], float(values.shape[-1]))
+    mean = values.mean((-2, -1))
+    worth = effective(values.sum(-1), (values**2).sum(-1), sizes, confidence=confidence)
+    return mean, *bounds(mean, worth, confidence=confidence, method=method)
 
 
 def paired(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Difference:
@@ -94,14 +126,22 @@ def paired(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) 
         raise ConfigError(f"a paired difference needs the same trials twice, but got {len(first)} and {len(second)}")
     one, two = rate(first), rate(second)
     means = [[sum(values) / len(values) for values in side] for side in (first, second)]
-    mean, shared = one.mean - two.mean, _correlation(*means)
+    own, other = ((np.array(each.mean), np.array(each.low), np.array(each.high)) for each in (one, two))
+    low, high = _joined(own, other, _correlation(np.array(means[0]), np.array(means[1])))
     return Difference(
-        mean=mean,
-        low=max(-1.0, mean - _joined(one.mean - one.low, two.high - two.mean, shared)),
-        high=min(1.0, mean + _joined(one.high - one.mean, two.mean - two.low, shared)),
+        mean=one.mean - two.mean,
+        low=float(low),
+        high=float(high),
         chance=sign_flip([x - y for x, y in zip(*means, strict=True)]),
         trials=len(first),
     )
+
+
+def differences(first: Array, second: Array) -> tuple[Array, Array, Array]:
+    """Means and bounds of many paired differences at once, as :func:`paired` gives them: two ``(..., K, m)``."""
+    one, two = rates(first), rates(second)
+    low, high = _joined(one, two, _correlation(first.mean(-1), second.mean(-1)))
+    return one[0] - two[0], low, high
 
 
 def sign_flip(differences: Sequence[float]) -> float:
@@ -115,21 +155,6 @@ def sign_flip(differences: Sequence[float]) -> float:
         sums, places = np.unique(np.concatenate([sums + step, sums - step]), return_inverse=True)
         weights = np.bincount(places, np.tile(weights, 2)) / 2
     return float(weights[sums >= abs(sum(steps))].sum())
-
-
-def wilson(mean: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval for a proportion ``mean`` of ``n`` (which need not be whole).
-
-    Equals ``scipy.stats.binomtest(...).proportion_ci(method="wilson")`` at whole numbers; written out because that
-    function takes whole numbers only. The effective size of a clustered sample is not whole.
-    """
-    if float(n).is_integer() and float(mean * n).is_integer():
-        exact = binomtest(int(mean * n), int(n)).proportion_ci(confidence_level=confidence, method="wilson")
-        return float(exact.low), float(exact.high)
-    z = -float(t.ppf((1 - confidence) / 2, math.inf))
-    centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
@@ -147,48 +172,24 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Estim
     return Estimate(mean=mean, low=mean - half, high=mean + half, trials=n, victims=n)
 
 
-def _joined(one: float, two: float, correlation: float) -> float:
-    """The distance between the difference of two correlated estimates and its bound, from their own distances."""
-    return math.sqrt(max(0.0, one * one + two * two - 2 * correlation * one * two))
+def _joined(
+    one: tuple[Array, Array, Array], two: tuple[Array, Array, Array], correlation: Array
+) -> tuple[Array, Array]:
+    """Bounds of the difference of two correlated estimates, each given as its mean, low and high."""
+
+    def distance(a: Array, b: Array) -> Array:
+        return np.sqrt(np.maximum(0.0, a * a + b * b - 2 * correlation * a * b))
+
+    (mean, low, high), (other, below, above) = one, two
+    gap = mean - other
+    down, up = distance(mean - low, above - other), distance(high - mean, other - below)
+    return np.maximum(-1.0, gap - down), np.minimum(1.0, gap + up)
 
 
-def _correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """What is sure of the correlation of two series: Pearson's r less its standard error 1/sqrt(K), at least 0."""
-    x, y = np.asarray(first), np.asarray(second)
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt((x @ x) * (y @ y)))
-    return max(0.0, float(x @ y) / scale - 1 / math.sqrt(len(x))) if scale > 1e-12 else 0.0
-
-
-def _effective(groups: Sequence[Sequence[float]], confidence: float) -> float:
-    """How many independent victims the clustered ones are worth, from the number of trials to that of victims."""
-    n, trials = sum(len(group) for group in groups), len(groups)
-    if trials in (1, n):
-        return float(trials)
-    tail = (1 - confidence) / 2
-    shrink = (float(t.ppf(tail, n - 1)) / float(t.ppf(tail, trials - 1))) ** 2
-    return max(float(trials), n / _design_effect(groups) * shrink)
-
-
-def _design_effect(groups: Sequence[Sequence[float]]) -> float:
-    """By how much clustering inflates the variance of the mean: from 1 (no correlation) to the mean cluster size."""
-    total, count = sum(len(group) for group in groups), len(groups)
-    size = total / count
-    if total == count:
-        return 1.0
-    icc = _intraclass_correlation(groups)
-    return 1 + (size - 1) * min(max(icc, 0.0), 1.0)
-
-
-def _intraclass_correlation(groups: Sequence[Sequence[float]]) -> float:
-    """One-way ANOVA estimate of how alike the values of one group are; 1 where nothing varies or one group is all."""
-    total, count = sum(len(group) for group in groups), len(groups)
-    mean = sum(sum(group) for group in groups) / total
-    means = [sum(group) / len(group) for group in groups]
-    between = sum(len(group) * (m - mean) ** 2 for group, m in zip(groups, means, strict=True))
-    within = sum((value - m) ** 2 for group, m in zip(groups, means, strict=True) for value in group)
-    if count < 2 or between + within == 0:
-        return 1.0
-    between, within = between / (count - 1), within / (total - count)
-    size = (total - sum(len(group) ** 2 for group in groups) / total) / (count - 1)
-    return (between - within) / (between + (size - 1) * within)
+def _correlation(first: Array, second: Array) -> Array:
+    """What is sure of the correlation of two ``(..., K)``: Pearson's r less its error 1/sqrt(K), at least 0."""
+    x, y = (each - each.mean(-1, keepdims=True) for each in (first, second))
+    scale = np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+    seen = scale > 1e-12
+    r = (x * y).sum(-1) / np.where(seen, scale, 1.0)
+    return np.where(seen, np.maximum(0.0, r - 1 / math.sqrt(first.shape[-1])), 0.0)
