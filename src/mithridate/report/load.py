@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
-from mithridate.errors import StoreError
-from mithridate.report.boundaries import Boundary, boundary
 from mithridate.report.degrading import Degradation, degradation
 from mithridate.report.grid import Grid, grid
 from mithridate.report.origins import Pretraining, Published, pretraining, published
-from mithridate.report.planes import FeatureMap, Polytope, feature_map, polytopes
-from mithridate.report.treatment import Treatment, treatment
-from mithridate.report.values import mapping, matrix, number, series, text, whole
+from mithridate.report.planes import Polytope, polytopes
+from mithridate.report.values import mapping, number, series, whole
+from mithridate.report.victims import Control as Control
+from mithridate.report.victims import Series as Series
+from mithridate.report.victims import Target as Target
+from mithridate.report.victims import Victim as Victim
+from mithridate.report.victims import required, victim
 from mithridate.store import Failure, Store
-
-Control = Literal["attack", "noise", "clean"]
-Series = Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,60 +56,6 @@ class Craft:
         The budget where they were not counted.
         """
         return self.rows / self.training_rows if self.training_rows else self.budget
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What one trained network made of one target."""
-
-    id: int | None
-    true: int | None
-    wanted: int | None
-    """The class the poisoner wants; None where any wrong one will do."""
-    predicted: int | None
-    probabilities: tuple[float, ...]
-    hit: bool
-    radius: int | None
-    """Rows a poisoner would have to change to change the answer, where the defense certifies that."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Victim:
-    """One trained network, judged on the targets of one trial."""
-
-    key: str
-    training: str
-    """Rows that share it were one training, judged on several trials."""
-    control: Control
-    attack: str | None
-    scenario: str | None
-    """None for clean networks: they hold for every scenario."""
-    defense: str
-    victim: str
-    trial: int
-    run: int
-    success: float
-    """Share of the targets hit, in [0, 1]."""
-    clean_accuracy: float | None
-    """Accuracy on the untouched test set, in [0, 1]."""
-    targets: tuple[Target, ...]
-    """The targets, or a few of very many."""
-    judged: int
-    """How many targets it was judged on."""
-    seconds: float
-    peak_memory: int | None
-    curve: Series
-    map: FeatureMap | None
-    box: str | None
-    """What the attacker knows of it (``white-box``, ``grey-box``, ``black-box``); None for clean networks."""
-    treatment: Treatment
-    graded: bool
-    """Whether success is a share of test rows, of which the mean counts (attacks that degrade), and no hit."""
-    error: float | None
-    """Share of the whole test set called wrong, in [0, 1]; known of attacks that degrade alone."""
-    confusion: tuple[tuple[int, ...], ...]
-    """Test rows by true class, then by what they were called; empty where it was not kept."""
-    boundary: Boundary | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,10 +121,8 @@ def read(folder: Path) -> Run:
     """Read the run in ``folder``. Raises :class:`StoreError` where it is absent or damaged."""
     with Store(folder) as store:
         meta, failures = store.meta(), store.failures()
-        kept = set(meta["keys"]) if isinstance(meta.get("keys"), list) else None  # a run made smaller keeps its rows
         crafts, victims, surrogates, pretrainings = (
-            [row for row in store.rows(kind) if kept is None or row["key"] in kept]
-            for kind in ("craft", "victim", "surrogate", "pretraining")
+            store.rows(kind, planned=True) for kind in ("craft", "victim", "surrogate", "pretraining")
         )
     order = grid(meta.get("names"))
     planned, experiment = meta.get("jobs"), mapping(meta.get("experiment"))
@@ -196,7 +139,7 @@ def read(folder: Path) -> Run:
         planned=planned if isinstance(planned, int) else None,
         notes=tuple(str(note) for note in meta.get("notes") or ()),
         crafts=tuple(_craft(row) for row in order.sorted(crafts)),
-        victims=tuple(_victim(row, graded=goal is not None) for row in order.sorted(victims)),
+        victims=tuple(victim(row, graded=goal is not None) for row in order.sorted(victims)),
         surrogates=tuple(_surrogate(row) for row in surrogates),
         pretrainings=tuple(pretraining(row) for row in pretrainings),
         published=published(meta.get("published")),
@@ -215,9 +158,9 @@ def _surrogate(row: Mapping[str, Any]) -> Surrogate:
 def _craft(row: Mapping[str, Any]) -> Craft:
     return Craft(
         key=row["key"],
-        attack=str(_required(row, "attack")),
-        scenario=str(_required(row, "scenario")),
-        trial=int(_required(row, "trial")),
+        attack=str(required(row, "attack")),
+        scenario=str(required(row, "scenario")),
+        trial=int(required(row, "trial")),
         rows=int(row.get("rows") or 0),
         budget=number(row.get("budget")),
         training_rows=whole(row.get("training_rows")),
@@ -230,56 +173,3 @@ def _craft(row: Mapping[str, Any]) -> Craft:
         folder=str(row.get("folder") or f"poisons/{row['key']}"),
         polytopes=polytopes(row.get("polytope")),
     )
-
-
-def _victim(row: Mapping[str, Any], *, graded: bool) -> Victim:
-    control = _required(row, "control")
-    success = number(_required(row, "success"))
-    if control not in ("attack", "noise", "clean") or success is None or not 0 <= success <= 1:
-        raise StoreError(
-            f"the result '{row['key']}' has control {control!r} and success {row['success']!r}; run it again"
-        )
-    error = number(row.get("error")) if graded else None
-    return Victim(
-        key=row["key"],
-        training=str(row.get("training") or row["key"]),
-        control=cast("Control", control),
-        attack=text(row.get("attack")),
-        scenario=text(row.get("scenario")),
-        defense=str(row.get("defense") or "none"),
-        victim=str(_required(row, "victim")),
-        trial=int(_required(row, "trial")),
-        run=int(row.get("run") or 0),
-        success=success,
-        clean_accuracy=number(row.get("clean_accuracy")) if error is None else 1 - error,
-        targets=tuple(_target(each) for each in row.get("targets") or ()),
-        judged=int(number(row.get("judged")) or len(row.get("targets") or ())),
-        seconds=number(row.get("seconds")) or 0.0,
-        peak_memory=whole(row.get("peak_memory")),
-        curve=series(row.get("curve")),
-        map=feature_map(row.get("map")),
-        box=text(row.get("box")),
-        treatment=treatment(row),
-        graded=graded,
-        error=error,
-        confusion=matrix(row.get("confusion")),
-        boundary=boundary(row.get("boundary")),
-    )
-
-
-def _target(row: Mapping[str, Any]) -> Target:
-    return Target(
-        id=whole(row.get("id")),
-        true=whole(row.get("true")),
-        wanted=whole(row.get("wanted")),
-        predicted=whole(row.get("predicted")),
-        probabilities=tuple(number(value) or 0.0 for value in row.get("probabilities") or ()),
-        hit=bool(row.get("hit")),
-        radius=whole(row.get("radius")),
-    )
-
-
-def _required(row: Mapping[str, Any], name: str) -> Any:
-    if row.get(name) is None:
-        raise StoreError(f"the result '{row['key']}' lacks '{name}'; it was written by another release, or is damaged")
-    return row[name]

@@ -1,0 +1,49 @@
+"""Things that remember what was computed over them: the numbers of a large run are asked for again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from mithridate.report.victims import Victim
+
+T = TypeVar("T")
+
+
+class Remembering:
+    """What never changes, so that what was computed over it once holds for good. Forgotten with the thing itself."""
+
+    def remember(self, name: str, compute: Callable[[], T]) -> T:
+        """The result of ``compute`` under ``name``, computed at most once."""
+        memory: dict[str, Any] = self.__dict__.setdefault("_memory", {})
+        if name not in memory:
+            memory[name] = compute()
+        found: T = memory[name]
+        return found
+
+
+class Networks(tuple["Victim", ...], Remembering):
+    """The networks of one control of one combination, in the order of the run."""
+
+    @property
+    def trials(self) -> dict[int, list[Victim]]:
+        """The networks of every trial, in the order in which trials first come."""
+        return self.remember("trials", lambda: _trials(self))
+
+
+def networks(victims: Sequence[Victim]) -> Networks:
+    """Networks that remember; those that do already as they are."""
+    return victims if isinstance(victims, Networks) else Networks(victims)
+
+
+def remembered(victims: Sequence[Victim], name: str, compute: Callable[[], T]) -> T:
+    """The result of ``compute``, which ``victims`` remember where they can."""
+    return victims.remember(name, compute) if isinstance(victims, Networks) else compute()
+
+
+def _trials(victims: Sequence[Victim]) -> dict[int, list[Victim]]:
+    found: dict[int, list[Victim]] = {}
+    for victim in victims:
+        found.setdefault(victim.trial, []).append(victim)
+    return found
