@@ -21,6 +21,7 @@ from mithridate.errors import ConfigError
 from mithridate.goal import Aims, GoalSpec, Misclassify
 from mithridate.learner import Learner, trained
 from mithridate.model import Classifier
+from mithridate.notes import Notes, no_notes
 from mithridate.ops.layers import PENULTIMATE, Recorder, crafting, dropouts, mean_of, recording, rows_by_trial
 from mithridate.ops.units import channel_units
 from mithridate.poison import Poison, no_poison
@@ -39,6 +40,7 @@ class FeatureAttack(Attack):
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Misclassify,)
     heeds_wanted: ClassVar[bool] = False
     in_feature_space: ClassVar[bool] = True
+    resumable: ClassVar[bool] = True
 
     layers: tuple[str, ...] = (PENULTIMATE,)
     """Where the poison is placed: ``penultimate``, ``last-but-one`` (the block before the last) or the dotted name of
@@ -77,8 +79,11 @@ class FeatureAttack(Attack):
         return [surrogates[k] for k in self.networks] or surrogates
 
     @abstractmethod
-    def descend(self, place: Placing, watch: Watch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The poison inputs ``(T, k, *shape)`` in natural units, and curves ``(steps, T)`` by name."""
+    def descend(self, place: Placing, watch: Watch, notes: Notes) -> tuple[Tensor, dict[str, Tensor]]:
+        """The poison inputs ``(T, k, *shape)`` in natural units, and curves ``(steps, T)`` by name.
+
+        Draws come from torch's own generators, whose states belong into what is noted.
+        """
 
     @final
     def craft(
@@ -90,6 +95,7 @@ class FeatureAttack(Attack):
         surrogates: Sequence[Learner],
         seed: Seed,
         watch: Watch = silent,
+        notes: Notes = no_notes,
     ) -> Poison:
         """Train the surrogates on the clean data (with ``transfer``, their heads), then move the poison."""
         if threat.count(data) == 0:
@@ -97,7 +103,7 @@ class FeatureAttack(Attack):
         networks = trained_networks(surrogates, data, seed=seed.child("surrogates"), watch=watch)
         rows = data.rows(threat.pick(data, aims, seed.child("pick")))
         (poison,) = self.craft_together(
-            [rows], [aims.to(data.device)], threat=threat, networks=networks, seed=seed, watch=watch
+            [rows], [aims.to(data.device)], threat=threat, networks=networks, seed=seed, watch=watch, notes=notes
         )
         return poison
 
@@ -111,6 +117,7 @@ class FeatureAttack(Attack):
         networks: Sequence[Classifier],
         seed: Seed,
         watch: Watch = silent,
+        notes: Notes = no_notes,
     ) -> list[Poison]:
         """Poison for several trials at once, with the same networks; not yet quantised, not yet checked.
 
@@ -134,7 +141,7 @@ class FeatureAttack(Attack):
                 draws=self.draws if varied else 1,  # without dropout all draws are the same
                 project=lambda changed, base: threat.perturbation.project(changed, base, space),
             )
-            inputs, curves = self.descend(place, watch)
+            inputs, curves = self.descend(place, watch, notes)
         return [
             Poison(
                 rows=Dataset(inputs=inputs[t].detach(), labels=each.labels, ids=each.ids, space=space),

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
+from mithridate.checkpoint import Checkpoint
 from mithridate.errors import ConfigError
 from mithridate.feature_attack import FeatureAttack, Placing, report
+from mithridate.notes import Notes
+from mithridate.ops.standing import (
+    curve_of,
+    curves_state,
+    optimiser_state,
+    random_state,
+    restore_optimiser,
+    restore_random_state,
+)
 from mithridate.watch import Watch
 
 
@@ -47,31 +57,66 @@ class PolytopeAttack(FeatureAttack):
         """How far the poison is off in one network, whose layers show ``points``, each ``(T, k, *map)``."""
 
     @final
-    def descend(self, place: Placing, watch: Watch) -> tuple[Tensor, dict[str, Tensor]]:
+    def descend(self, place: Placing, watch: Watch, notes: Notes) -> tuple[Tensor, dict[str, Tensor]]:
         """A step, then back into the allowed set, as often as ``steps`` says."""
         unit, count = place.unit(), len(place.recorders)
-        change = torch.nn.Parameter(torch.zeros_like(place.clean))  # in normalised pixels
-        adam = self.optimiser != "sgd"
-        optimiser = torch.optim.Adam([change], lr=self.step_size) if adam else torch.optim.SGD([change], self.step_size)
-        losses: list[Tensor] = []
-        distances: list[Tensor] = []
-        for step in range(self.steps):
-            optimiser.zero_grad(set_to_none=True)
+        run = _Descent.begun(self, place)
+        noted = notes.read(device=place.clean.device)
+        if noted:
+            run.restore(noted)
+        change = run.change
+        for step in range(len(run.losses), self.steps):
+            run.optimiser.zero_grad(set_to_none=True)
             found = []
             for network in range(count):
                 each = self.objective(place, network, place.points(network, place.clean + change * unit))
                 (each.loss.sum() / count).backward()  # type: ignore[no-untyped-call]
                 found.append(each)
             before = change.detach().clone()
-            optimiser.step()
+            run.optimiser.step()
             if self.optimiser == "signed-adam":
                 change.data = before + self.step_size * (change.data - before).sign()
             change.data = (place.allowed(place.clean + change.data * unit) - place.clean) / unit
-            losses.append(torch.stack([each.loss.detach() for each in found]).mean(0))
-            distances.append(torch.stack([each.distance for each in found]))  # (networks, T)
-            report(watch, step + 1, self.steps, losses[-1])
-        curves = {"loss": torch.stack(losses)} | named_distances(torch.stack(distances))
+            run.losses.append(torch.stack([each.loss.detach() for each in found]).mean(0))
+            run.distances.append(torch.stack([each.distance for each in found]))  # (networks, T)
+            notes.take(run.state)
+            report(watch, step + 1, self.steps, run.losses[-1])
+        curves = {"loss": torch.stack(run.losses)} | named_distances(torch.stack(run.distances))
         return place.allowed(place.clean + change.data * unit), curves
+
+
+@dataclass(kw_only=True, eq=False)
+class _Descent:
+    """What changes from step to step."""
+
+    change: torch.nn.Parameter
+    """``(T, k, *shape)`` in normalised pixels."""
+    optimiser: torch.optim.Optimizer
+    losses: list[Tensor] = field(default_factory=list)
+    distances: list[Tensor] = field(default_factory=list)
+
+    @staticmethod
+    def begun(attack: PolytopeAttack, place: Placing) -> _Descent:
+        """Before the first step."""
+        change, rate = torch.nn.Parameter(torch.zeros_like(place.clean)), attack.step_size
+        adam = attack.optimiser != "sgd"
+        optimiser = torch.optim.Adam([change], lr=rate) if adam else torch.optim.SGD([change], rate)
+        return _Descent(change=change, optimiser=optimiser)
+
+    def state(self) -> Checkpoint:
+        """After a step."""
+        return Checkpoint(tensors={"change": self.change}).joined(
+            optimiser=optimiser_state(self.optimiser),
+            curves=curves_state({"losses": self.losses, "distances": self.distances}),
+            random=random_state(self.change.device),
+        )
+
+    def restore(self, state: Checkpoint) -> None:
+        """Go on from a state."""
+        self.change.data = state.tensors["change"]
+        restore_optimiser(self.optimiser, state.under("optimiser"))
+        self.losses, self.distances = (curve_of(state.under("curves"), name) for name in ("losses", "distances"))
+        restore_random_state(state.under("random"), self.change.device)
 
 
 def named_distances(distances: Tensor) -> dict[str, Tensor]:

@@ -25,15 +25,18 @@ Differences from the paper and from the benchmark's code:
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from mithridate.checkpoint import Checkpoint
 from mithridate.errors import ConfigError
 from mithridate.feature_attack import FeatureAttack, Placing, report
+from mithridate.notes import Notes
 from mithridate.ops.polytope import collisions
+from mithridate.ops.standing import curve_of, curves_state, random_state, restore_random_state
 from mithridate.polytope_attack import named_distances
 from mithridate.seeding import Seed
 from mithridate.watch import Watch
@@ -73,17 +76,16 @@ class FeatureCollision(FeatureAttack):
             if not getattr(self, what) >= 0:
                 raise ConfigError(f"{what} must be at least 0, but it is {getattr(self, what):g}")
 
-    def descend(self, place: Placing, watch: Watch) -> tuple[Tensor, dict[str, Tensor]]:
+    def descend(self, place: Placing, watch: Watch, notes: Notes) -> tuple[Tensor, dict[str, Tensor]]:
         """Algorithm 1 for all poisons at once, each with its own step size, until none moves."""
-        watermark = place.seen.mean(1, keepdim=True)
-        poison = place.allowed((1 - self.watermark) * place.clean + self.watermark * watermark)
-        metric = place.unit().square() * poison[0, 0].numel()  # of the mean square over normalised pixels
-        size = torch.full(poison.shape[:2], self.step_size, device=poison.device)  # (T, k)
-        moving = torch.ones_like(size, dtype=torch.bool)
-        losses: list[Tensor] = []
-        distances: list[Tensor] = []
-        for step in range(self.steps):
+        noted = notes.read(device=place.clean.device)
+        run = _Descent.resumed(noted, place) if noted else _Descent.begun(self, place)
+        metric = place.unit().square() * run.poison[0, 0].numel()  # of the mean square over normalised pixels
+        for step in range(len(run.losses), self.steps):
+            if not bool(run.moving.any()):
+                break
             same_dropout = Seed(int(torch.randint(2**62, ()))).scope if place.varied else nullcontext
+            poison, size = run.poison, run.size
             with same_dropout():
                 collision, gradient, distance = _collided(place, poison)
             before = collision + self._penalised(place, poison)
@@ -95,22 +97,59 @@ class FeatureCollision(FeatureAttack):
                 after = torch.stack([_collisions(place, k, found)[0] for k in range(len(place.recorders))]).mean(0)
             better = after + self._penalised(place, found) <= before  # NaN is not
             changed = _lengths(found - poison) / _lengths(poison).clamp_min(1e-12)
-            size = torch.where(better, size, size * self.decay)
-            poison = torch.where(_like(better & moving, poison), found, poison)
-            moving = moving & ~(better & (changed < self.tolerance))
-            losses.append(before.mean(1))
-            distances.append(distance)
-            report(watch, step, self.steps, losses[-1])
-            if not bool(moving.any()):
-                break
-        report(watch, self.steps, self.steps, losses[-1])
-        rest = self.steps - len(losses)  # curves of all trials are equally long
-        losses, distances = losses + losses[-1:] * rest, distances + distances[-1:] * rest
-        return poison, {"loss": torch.stack(losses)} | named_distances(torch.stack(distances))
+            run.size = torch.where(better, size, size * self.decay)
+            run.poison = torch.where(_like(better & run.moving, poison), found, poison)
+            run.moving = run.moving & ~(better & (changed < self.tolerance))
+            run.losses.append(before.mean(1))
+            run.distances.append(distance)
+            notes.take(run.state)
+            report(watch, step, self.steps, run.losses[-1])
+        report(watch, self.steps, self.steps, run.losses[-1])
+        rest = self.steps - len(run.losses)  # curves of all trials are equally long
+        losses, distances = (each + each[-1:] * rest for each in (run.losses, run.distances))
+        return run.poison, {"loss": torch.stack(losses)} | named_distances(torch.stack(distances))
 
     def _penalised(self, place: Placing, inputs: Tensor) -> Tensor:
         """What the change of each poison ``(T, k)`` costs."""
         return self.penalty / 2 * ((inputs - place.clean) / place.unit()).flatten(2).square().mean(2)
+
+
+@dataclass(kw_only=True, eq=False)
+class _Descent:
+    """What changes from step to step."""
+
+    poison: Tensor
+    """``(T, k, *shape)`` in natural units."""
+    size: Tensor
+    """``(T, k)``: the step size of each poison."""
+    moving: Tensor
+    """``(T, k)`` bool: the poisons that are not done."""
+    losses: list[Tensor] = field(default_factory=list)
+    distances: list[Tensor] = field(default_factory=list)
+
+    @staticmethod
+    def begun(attack: FeatureCollision, place: Placing) -> _Descent:
+        """Before the first step: the target laid over the base rows."""
+        watermark = place.seen.mean(1, keepdim=True)
+        poison = place.allowed((1 - attack.watermark) * place.clean + attack.watermark * watermark)
+        size = torch.full(poison.shape[:2], attack.step_size, device=poison.device)
+        return _Descent(poison=poison, size=size, moving=torch.ones_like(size, dtype=torch.bool))
+
+    def state(self) -> Checkpoint:
+        """After a step."""
+        return Checkpoint(tensors={"poison": self.poison, "size": self.size, "moving": self.moving}).joined(
+            curves=curves_state({"losses": self.losses, "distances": self.distances}),
+            random=random_state(self.poison.device),
+        )
+
+    @staticmethod
+    def resumed(state: Checkpoint, place: Placing) -> _Descent:
+        """Where the descent went on from."""
+        restore_random_state(state.under("random"), place.clean.device)
+        losses, distances = (curve_of(state.under("curves"), name) for name in ("losses", "distances"))
+        return _Descent(
+            **{name: state.tensors[name] for name in ("poison", "size", "moving")}, losses=losses, distances=distances
+        )
 
 
 def _collided(place: Placing, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
