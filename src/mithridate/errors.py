@@ -56,6 +56,10 @@ class DeviceError(MithridateError):
     """The device asked for is not there."""
 
 
+class ShortOfMemoryError(MithridateError):
+    """A job needs more memory than there is; the text names what to lower."""
+
+
 class MissingExtraError(MithridateError):
     """An optional library is needed; the text names the extra that brings it."""
 

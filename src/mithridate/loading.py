@@ -10,23 +10,25 @@ import torch
 from mithridate.settings import fingerprint
 from mithridate.source import Source, Split
 
+Loaded = tuple[Source, Split, str]
+"""A source, its data, and their digest."""
 _KEPT = 4
 """Sources whose data are kept: those of an experiment, and what its networks were pretrained on."""
 
 
 def load(source: Source) -> Split:
     """The data of a source, read once in this process."""
-    return _loaded(source)[1]
+    return loaded(source)[1]
 
 
 def data_digest(source: Source) -> str:
     """SHA-256 over training rows, test rows and their space: what jobs are keyed by, whatever the source is called."""
-    return _loaded(source)[2]
+    return loaded(source)[2]
 
 
-def _loaded(source: Source) -> tuple[Source, Split, str]:
+def loaded(source: Source) -> Loaded:
     """The source (kept, so that its objects keep their addresses), its data, and their digest."""
-    key = f"{fingerprint(source)} {_live(source)}"
+    key = _key(source)
     if key in _LOADED:
         _LOADED[key] = _LOADED.pop(key)  # the last used is the last to go
         return _LOADED[key]
@@ -35,6 +37,15 @@ def _loaded(source: Source) -> tuple[Source, Split, str]:
     data = source.load()
     _LOADED[key] = (source, data, fingerprint(data.train.digest(), data.test.digest(), data.train.space))
     return _LOADED[key]
+
+
+def _key(source: Source) -> str:
+    return f"{fingerprint(source)} {_live(source)}"
+
+
+def hold(given: Loaded) -> None:
+    """Take the data of a source as another process loaded them: where this one runs they may not be."""
+    _LOADED[_key(given[0])] = given
 
 
 def _live(source: Source) -> list[int]:
@@ -48,4 +59,4 @@ def _live(source: Source) -> list[int]:
     return own + [address for each in inner for address in _live(each)]
 
 
-_LOADED: dict[str, tuple[Source, Split, str]] = {}
+_LOADED: dict[str, Loaded] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,19 +12,21 @@ import torch
 from torch import Tensor
 
 from mithridate import poisonset, registry
+from mithridate.attack import Attack
 from mithridate.bilevel import Unrollable
 from mithridate.boundary import boundary
 from mithridate.dataset import Dataset
 from mithridate.defense import Truth, protect
 from mithridate.detection import detection, keep_pictures
-from mithridate.errors import DataError
+from mithridate.errors import DataError, ShortOfMemoryError
 from mithridate.experiment import BARE, Experiment, Job, result_keys
 from mithridate.feature_attack import trained_networks
 from mithridate.feature_map import feature_map
 from mithridate.goal import Aims, Goal
 from mithridate.learner import Learner, predictions
-from mithridate.learners.cached import Cached
+from mithridate.learners.cached import Cached, training_key
 from mithridate.loading import load
+from mithridate.memory import halving, out_of_memory
 from mithridate.naming import label, perturbation_name, weights_label
 from mithridate.poison import Poison
 from mithridate.polytope_view import polytope_view
@@ -50,19 +52,45 @@ class Result:
     row: Mapping[str, Any]
     files: tuple[str, ...] = ()
     """The files that belong to the row (a poison set's, pictures), as paths relative to the run folder."""
-    shared: tuple[str, ...] = ()
-    """What the job left for others to begin with (networks): nothing is lost where it is gone, but time."""
 
 
 def perform(
     experiment: Experiment, job: Job, *, folder: Path, device: torch.device, watch: Watch = silent
 ) -> list[Result]:
-    """Do one job and return its rows. Files go to ``folder``; the store is written by the caller alone."""
+    """Do one job and return its rows. Files go to ``folder``; the store is written by the caller alone.
+
+    Raises :class:`ShortOfMemoryError` where memory runs out and nothing that changes no result can be lowered.
+    """
     peak: list[int] = []
     data = _moved(data_of(experiment, job), device)
     with peak_memory(device, peak.append):
-        results = _WORK[job.kind](experiment, job, data, folder, watch)
+        try:
+            results = _WORK[job.kind](experiment, job, data, folder, watch)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise ShortOfMemoryError(_too_large(experiment, job, error)) from error
     return [replace(result, row={**result.row, "peak_memory": peak[0]}) for result in results]
+
+
+def _too_large(experiment: Experiment, job: Job, error: BaseException) -> str:
+    """That a job found no memory, and what to lower."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    fewer = "or run fewer jobs at a time (--workers 1)"
+    if job.kind == "craft":
+        attack = experiment.attacks[job.attack]
+        tried = ", even with micro_batch 1" if _micro_batch(attack) else ""
+        return (
+            f"crafting with {attack.name} ran out of memory{tried} ({said}); lower threat.budget, take smaller or "
+            f"fewer surrogates, {fewer}"
+        )
+    return f"training ran out of memory ({said}); lower the learner's batch_size, take a smaller network, {fewer}"
+
+
+def _micro_batch(attack: Attack) -> int:
+    """How many rows an attack differentiates at once, which changes no result; 0 where it has no such setting."""
+    assert is_dataclass(attack), "settings are dataclasses"
+    return next((int(getattr(attack, each.name)) for each in fields(attack) if each.name == "micro_batch"), 0)
 
 
 def data_of(experiment: Experiment, job: Job) -> Split:
@@ -101,9 +129,28 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
     trial, started = experiment.trial(job), time.perf_counter()
     goal = _goal(experiment, trial, _worth_attacking(experiment, data, folder))
     crew = cached_crew(experiment, folder, experiment.faced(job.defense))
-    poison = trial.craft(data, goal, surrogates=crew, watch=watch)
+    poison, lowered = _crafted(trial, data, goal, crew, watch)
     seconds = time.perf_counter() - started
-    return [keep(experiment, job, poison, goal=goal, crew=crew, data=data, folder=folder, seconds=seconds)]
+    result = keep(experiment, job, poison, goal=goal, crew=crew, data=data, folder=folder, seconds=seconds)
+    return [replace(result, row={**result.row, **lowered})]
+
+
+def _crafted(
+    trial: Trial, data: Split, goal: Goal, crew: Sequence[Learner], watch: Watch
+) -> tuple[Poison, dict[str, int]]:
+    """The poison of a trial; where memory was too short for the attack's ``micro_batch``, also the one that fitted."""
+    size = _micro_batch(trial.attack)
+    if not size:
+        return trial.craft(data, goal, surrogates=crew, watch=watch), {}
+    size = max(1, min(size, trial.threat.count(trial.known_rows(data))))  # more than there are rows would halve nothing
+
+    def crafted(now: int) -> Poison:
+        assert is_dataclass(trial.attack), "settings are dataclasses"
+        lowered = trial.attack if now == size else replace(trial.attack, micro_batch=now)
+        return replace(trial, attack=lowered).craft(data, goal, surrogates=crew, watch=watch)
+
+    poison, fitting = halving(crafted, size=size, watch=watch)
+    return poison, {"micro_batch": fitting} if fitting < size else {}
 
 
 def keep(
@@ -141,7 +188,8 @@ def keep(
         "boxes": [experiment.box(job.attack, k, scenario=job.scenario) for k in range(len(experiment.victims))],
         "polytope": _polytopes(trial, crew, data, poison, goal.known),
     }
-    return Result(key=job.key, kind="craft", row=row)
+    files = tuple(f"poisons/{job.key}/{name}" for name in (poisonset.MANIFEST, poisonset.TENSORS))
+    return Result(key=job.key, kind="craft", row=row, files=files)
 
 
 def _share(poison: Poison, train: Dataset) -> float:
@@ -186,7 +234,8 @@ def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: 
         "map": feature_map(training.model, poisoned, aims=aims, poison_ids=poison.rows.ids) if _shown(job) else None,
         "boundary": boundary(training.model, poisoned, poison_ids=poison.rows.ids) if _shown(job) else None,
     }
-    return [Result(key=job.key, kind="victim", row=row)]
+    files = (row["dropped_images"],) if row["dropped_images"] else ()
+    return [Result(key=job.key, kind="victim", row=row, files=files)]
 
 
 def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
@@ -328,6 +377,17 @@ def cached_crew(experiment: Experiment, folder: Path, stack: int = BARE) -> list
             found.append(UnrollableCached(learner=learner, folder=place, room=room, pinned=pinned))
         else:
             found.append(Cached(learner=learner, folder=place, room=room, pinned=pinned))
+    return found
+
+
+def shared_networks(experiment: Experiment, folder: Path, stack: int) -> list[Path]:
+    """Where the surrogates inside a stack are kept, there or not; empty where trials do not share them."""
+    found: list[Path] = []
+    for k, each in enumerate(cached_crew(experiment, folder, stack)):
+        if isinstance(each, Cached) and each.pinned and not each.room and each.learner.remembered:
+            job = Job(kind="surrogate", defense=stack, run=k)
+            known = experiment.trial(job).known_rows(data_of(experiment, job))
+            found.append(each.folder / f"{training_key(each.learner, known, each.pinned, [])}.safetensors")
     return found
 
 
