@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
+from mithridate.jobqueue import Entry
 from mithridate.store import Failure, Store
 
 CLASSES = ("ankle boot", "shirt", "bag", "sandal", "coat")
@@ -213,3 +215,8 @@ def wanted(trial: int) -> int:
 
 def fail(store: Store, message: str = "the loss of victim 3 became NaN at epoch 4") -> None:
     store.fail(Failure(key="abc123", kind="attack", message=message, trace="Traceback ...\n  <here>"))
+
+
+def plan(store: Store, keys: Sequence[str]) -> None:
+    """Let the experiment ask for these rows alone."""
+    store.queue.fill(Entry(key=key, kind="attack", rows=(key,)) for key in keys)

@@ -11,7 +11,7 @@ import pytest
 from mithridate.errors import StoreError
 from mithridate.report.load import Run, read
 from mithridate.store import Store
-from tests.report.fabricate import add_victim
+from tests.report.fabricate import add_victim, plan
 from tests.report.fabricate_polytopes import fabricate_polytopes
 
 
@@ -58,7 +58,7 @@ def test_pretraining_counts_as_a_job_and_takes_only_the_time_it_took_here(tmp_pa
 
 def test_pretraining_that_is_no_longer_asked_for_is_left_out(tmp_path: Path):
     with Store(fabricate_polytopes(tmp_path, trials=1)) as store:
-        store.describe(keys=[row["key"] for row in store.rows() if row["kind"] != "pretraining"])
+        plan(store, [row["key"] for row in store.rows() if row["kind"] != "pretraining"])
     assert read(tmp_path).pretrainings == ()
 
 

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from mithridate.report import combinations, tables
 from mithridate.report.load import read
 from mithridate.store import Store
-from tests.report.fabricate import add_craft, add_victim, fabricate
+from tests.report.fabricate import add_craft, add_victim, fabricate, plan
 from tests.report.fabricate_polytopes import BULLSEYE, SOURCE, fabricate_polytopes
 
 SHAPE = {
@@ -133,7 +133,7 @@ def test_rows_that_are_no_longer_asked_for_are_left_out(tmp_path: Path):
             add_craft(store, trial)
             add_victim(store, "attack", trial, hit=True)
         kept = [each["key"] for each in store.rows() if each["trial"] < 2]
-        store.describe(keys=kept)
+        plan(store, kept)
     assert row(tmp_path)["trials"] == 2
 
 

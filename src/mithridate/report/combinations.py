@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import heapq
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mithridate.report.load import Control, Craft, Run, Victim
 from mithridate.report.means import average
+from mithridate.report.remembering import Networks, networks, remembered
 from mithridate.report.values import items, mapping
 from mithridate.stats import Estimate, mean_interval, rate
 
 T = TypeVar("T")
+_Place = tuple[str, str | None, str | None, str, str]
+"""Control, attack, scenario, victim and defense."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,7 @@ class Cell:
     @property
     def graded(self) -> bool:
         """Whether success is a mean share of test rows, and no count of hits."""
-        return any(victim.graded for victim in (*self.poisoned, *self.noise, *self.clean))
+        return any(victim.graded for group in (self.poisoned, self.noise, self.clean) for victim in group[:1])
 
     @property
     def box(self) -> str | None:
@@ -55,19 +60,30 @@ def cells(run: Run) -> list[Cell]:
     The undefended come first, and every control after the defense it is the control of. The experiment is a grid, so
     a combination without results was not run (or not yet), and is listed as such.
     """
-    setups = _distinct((victim.victim, victim.defense) for victim in run.victims)
+    return list(run.remember("cells", lambda: _cells(run)))
+
+
+def _cells(run: Run) -> list[Cell]:
+    index, crafts, controls, asked = _index(run), _crafts(run), controls_of(run), _asked(run)
+    oracles = {victim.defense for victim in run.victims if victim.treatment.oracle}
+    setups = _distinct((victim, defense) for *_, victim, defense in index)
     places = {name: place for place, name in enumerate(_arranged(run))}
     setups.sort(key=lambda setup: places[setup[1]])
-    poisoners = _distinct(
-        [(craft.attack, craft.scenario) for craft in run.crafts]
-        + [(v.attack, v.scenario) for v in run.victims if v.control == "attack" and v.attack and v.scenario]
-    )
+    judged = [(attack, scenario) for control, attack, scenario, *_ in index if control == "attack"]
+    poisoners = _distinct([*crafts, *((attack, scenario) for attack, scenario in judged if attack and scenario)])
     if run.grid.names:
         scenarios = run.grid.ordered("scenario", (scenario for _, scenario in poisoners))
         attacks = run.grid.ordered("attack", (attack for attack, _ in poisoners))
         poisoners.sort(key=lambda each: (scenarios.index(each[1]), attacks.index(each[0])))
+    groups = _Groups(run, index)
     return [
-        _cell(run, attack, scenario, victim, defense)
+        groups.cell(
+            (attack, scenario, victim, defense),
+            crafts=crafts.get((attack, scenario), ()),
+            control_of=controls[defense],
+            oracle=defense in oracles,
+            asked=asked,
+        )
         for attack, scenario in poisoners
         for victim in run.grid.ordered("victim", (name for name, _ in setups))
         for name, defense in setups
@@ -80,11 +96,12 @@ def controls_of(run: Run) -> dict[str, tuple[str, ...]]:
 
     Rows written before another defense was asked for know less than later ones, so what all of them say is joined.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, dict[str, None]] = {}
     for victim in run.victims:
-        others = tuple(name for name in victim.treatment.control_of if name != victim.defense)
-        found[victim.defense] = tuple(_distinct([*found.get(victim.defense, ()), *others]))
-    return {name: found[name] for name in run.grid.ordered("defense", found)}
+        others = found.setdefault(victim.defense, {})
+        if victim.treatment.control_of:
+            others.update((name, None) for name in victim.treatment.control_of if name != victim.defense)
+    return {name: tuple(found[name]) for name in run.grid.ordered("defense", found)}
 
 
 def _arranged(run: Run) -> list[str]:
@@ -110,6 +127,10 @@ def success(victims: Sequence[Victim]) -> Estimate | None:
 
     Shares of test rows, which attacks that degrade are judged by, are averaged instead.
     """
+    return remembered(victims, "success", lambda: _success(victims))
+
+
+def _success(victims: Sequence[Victim]) -> Estimate | None:
     if any(victim.graded for victim in victims):
         return average(victims)
     return rate(by_trial(victims)) if victims else None
@@ -120,6 +141,10 @@ def accuracy(victims: Sequence[Victim]) -> Estimate | None:
 
     Every training counts once: where it was judged on several trials (each without its own targets), by its mean.
     """
+    return remembered(victims, "accuracy", lambda: _accuracy(victims))
+
+
+def _accuracy(victims: Sequence[Victim]) -> Estimate | None:
     trainings: dict[str, list[float]] = {}
     for victim in victims:
         if victim.clean_accuracy is not None:
@@ -130,7 +155,7 @@ def accuracy(victims: Sequence[Victim]) -> Estimate | None:
 
 def by_trial(victims: Sequence[Victim]) -> list[list[float]]:
     """The success of each network, grouped by trial."""
-    return [[v.success for v in victims if v.trial == trial] for trial in _distinct(v.trial for v in victims)]
+    return [[victim.success for victim in group] for group in networks(victims).trials.values()]
 
 
 def same_attack(found: Sequence[Cell], cell: Cell) -> list[Cell]:
@@ -166,34 +191,74 @@ def peak_memory(cell: Cell) -> int | None:
     return max((each for each in found if each is not None), default=None)
 
 
-def _cell(run: Run, attack: str, scenario: str, victim: str, defense: str) -> Cell:
-    crafts = tuple(craft for craft in run.crafts if (craft.attack, craft.scenario) == (attack, scenario))
+class _Groups:
+    """The networks of every combination. Combinations that share controls share one group of them."""
 
-    def found(control: Control) -> tuple[Victim, ...]:
-        """Networks of one control; a control that names no attack or scenario holds for all."""
-        return tuple(
-            each
-            for each in run.victims
-            if (each.control, each.victim, each.defense) == (control, victim, defense)
-            and each.attack in ((attack,) if control == "attack" else (attack, None))
-            and each.scenario in ((scenario,) if control == "attack" else (scenario, None))
+    def __init__(self, run: Run, index: Mapping[_Place, Sequence[int]]) -> None:
+        self._run, self._index = run, index
+        self._found: dict[tuple[Any, ...], Networks] = {}
+
+    def cell(
+        self,
+        place: tuple[str, str, str, str],
+        *,
+        crafts: Sequence[Craft],
+        control_of: tuple[str, ...],
+        oracle: bool,
+        asked: tuple[str, ...] | None,
+    ) -> Cell:
+        """One combination: attack, scenario, victim, defense."""
+        attack, scenario, victim, defense = place
+        poisoned = self._networks([("attack", *place)], None)
+        tried = frozenset(
+            each.trial for each in poisoned or crafts
+        )  # controls count on the targets of the attack alone
+        controls: list[Networks] = []
+        for control in ("noise", "clean"):  # one that names no attack or scenario holds for all
+            both = itertools.product((attack, None), (scenario, None))
+            controls.append(self._networks([(control, *each, victim, defense) for each in both], tried))
+        return Cell(
+            attack=attack,
+            scenario=scenario,
+            victim=victim,
+            defense=defense,
+            crafts=tuple(crafts),
+            poisoned=poisoned,
+            noise=controls[0],
+            clean=controls[1],
+            control_of=control_of,
+            oracle=oracle,
+            asked=asked,
         )
 
-    poisoned, every = found("attack"), [each for each in run.victims if each.defense == defense]
-    tried = {each.trial for each in poisoned or crafts}  # controls count on the targets of the attack, on no others
-    return Cell(
-        attack=attack,
-        scenario=scenario,
-        victim=victim,
-        defense=defense,
-        crafts=crafts,
-        poisoned=poisoned,
-        noise=tuple(each for each in found("noise") if each.trial in tried),
-        clean=tuple(each for each in found("clean") if each.trial in tried),
-        control_of=controls_of(run)[defense],
-        oracle=any(each.treatment.oracle for each in every),
-        asked=_asked(run),
-    )
+    def _networks(self, places: Sequence[_Place], trials: frozenset[int] | None) -> Networks:
+        """The networks of some places that were judged on one of the trials, in the order of the run."""
+        there = tuple(place for place in places if place in self._index)
+        if (there, trials) not in self._found:
+            found = (self._run.victims[k] for k in heapq.merge(*(self._index[place] for place in there)))
+            kept = found if trials is None else (each for each in found if each.trial in trials)
+            self._found[there, trials] = Networks(kept)
+        return self._found[there, trials]
+
+
+def _index(run: Run) -> dict[_Place, list[int]]:
+    """Where in the run the networks of every place lie, in one pass over them."""
+    found: dict[_Place, list[int]] = {}
+    for k, each in enumerate(run.victims):
+        place = (each.control, each.attack, each.scenario, each.victim, each.defense)
+        if place in found:
+            found[place].append(k)
+        else:
+            found[place] = [k]
+    return found
+
+
+def _crafts(run: Run) -> dict[tuple[str, str], list[Craft]]:
+    """The crafts of every attack in every scenario."""
+    found: dict[tuple[str, str], list[Craft]] = {}
+    for craft in run.crafts:
+        found.setdefault((craft.attack, craft.scenario), []).append(craft)
+    return found
 
 
 def _asked(run: Run) -> tuple[str, ...] | None:

@@ -11,12 +11,14 @@ from mithridate.report.degrading import Degradation, degradation
 from mithridate.report.grid import Grid, grid
 from mithridate.report.origins import Pretraining, Published, pretraining, published
 from mithridate.report.planes import Polytope, polytopes
+from mithridate.report.reading import MOST, Partial, read_victims
+from mithridate.report.remembering import Remembering
 from mithridate.report.values import mapping, number, series, whole
 from mithridate.report.victims import Control as Control
 from mithridate.report.victims import Series as Series
 from mithridate.report.victims import Target as Target
 from mithridate.report.victims import Victim as Victim
-from mithridate.report.victims import required, victim
+from mithridate.report.victims import required
 from mithridate.store import Failure, Store
 
 
@@ -68,7 +70,7 @@ class Surrogate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Remembering):
     """Everything the report knows about a run."""
 
     folder: Path
@@ -89,21 +91,34 @@ class Run:
     pretrainings: tuple[Pretraining, ...]
     published: tuple[Published, ...]
     failures: tuple[Failure, ...]
+    partial: Partial | None = None
+    """How much of a very large run was read whole; None: all of it."""
 
     @property
     def done(self) -> int:
         """Jobs finished: networks pretrained, surrogates trained, poisons crafted, victims trained."""
         before = len(self.pretrainings) + len(self.surrogates)
-        return before + len(self.crafts) + len({victim.training for victim in self.victims})
+        return before + len(self.crafts) + len(self._trainings)
 
     @property
     def seconds(self) -> float:
         """Computing time of all finished jobs; every training is counted once, what was found done not again."""
-        firsts = {victim.training: victim for victim in reversed(self.victims)}
-        trainings = {name: max(0.0, first.seconds - first.treatment.reused) for name, first in firsts.items()}
+        trainings = sum(max(0.0, first.seconds - first.treatment.reused) for first in self._trainings)
         before = sum(max(0.0, each.seconds - each.reused) for each in self.pretrainings)
         crafting = sum(each.seconds for each in self.surrogates) + sum(each.seconds for each in self.crafts)
-        return before + crafting + sum(trainings.values())
+        return before + crafting + trainings
+
+    @property
+    def seconds_saved(self) -> float:
+        """Computing time that was not spent again, because networks, or work of their defenses, were found done."""
+        return sum(each.reused for each in self.pretrainings) + sum(each.treatment.reused for each in self._trainings)
+
+    @property
+    def _trainings(self) -> list[Victim]:
+        """The first row of every training, the last training first."""
+        return self.remember(
+            "trainings", lambda: list({each.training: each for each in reversed(self.victims)}.values())
+        )
 
     @property
     def title(self) -> str:
@@ -117,17 +132,23 @@ class Run:
         return self.classes[label] if 0 <= label < len(self.classes) else str(label)
 
 
-def read(folder: Path) -> Run:
-    """Read the run in ``folder``. Raises :class:`StoreError` where it is absent or damaged."""
+def read(folder: Path, *, most: int = MOST) -> Run:
+    """Read the run in ``folder``; of more than ``most`` networks, only the first trials whole.
+
+    Raises :class:`StoreError` where it is absent or damaged.
+    """
     with Store(folder) as store:
         meta, failures = store.meta(), store.failures()
-        crafts, victims, surrogates, pretrainings = (
-            store.rows(kind, planned=True) for kind in ("craft", "victim", "surrogate", "pretraining")
+        crafts, surrogates, pretrainings = (
+            store.rows(kind, planned=True) for kind in ("craft", "surrogate", "pretraining")
         )
-    order = grid(meta.get("names"))
-    planned, experiment = meta.get("jobs"), mapping(meta.get("experiment"))
-    classes = tuple(str(name) for name in meta.get("classes") or ())
-    goal = degradation(experiment, classes)
+        order, experiment = grid(meta.get("names")), mapping(meta.get("experiment"))
+        classes = tuple(str(name) for name in meta.get("classes") or ())
+        goal = degradation(experiment, classes)
+        appended = mapping(experiment.get("threat")).get("rows") == "append"
+        victims, partial = read_victims(store, order, graded=goal is not None, appended=appended, most=most)
+    planned = meta.get("jobs")
+    notes = [str(note) for note in meta.get("notes") or ()]
     return Run(
         folder=Path(folder),
         experiment=experiment,
@@ -137,13 +158,14 @@ def read(folder: Path) -> Run:
         grid=order,
         degradation=goal,
         planned=planned if isinstance(planned, int) else None,
-        notes=tuple(str(note) for note in meta.get("notes") or ()),
+        notes=tuple([*notes, partial.words] if partial else notes),
         crafts=tuple(_craft(row) for row in order.sorted(crafts)),
-        victims=tuple(victim(row, graded=goal is not None) for row in order.sorted(victims)),
+        victims=victims,
         surrogates=tuple(_surrogate(row) for row in surrogates),
         pretrainings=tuple(pretraining(row) for row in pretrainings),
         published=published(meta.get("published")),
         failures=tuple(failures),
+        partial=partial,
     )
 
 

@@ -16,7 +16,7 @@ class Remembering:
 
     def remember(self, name: str, compute: Callable[[], T]) -> T:
         """The result of ``compute`` under ``name``, computed at most once."""
-        memory: dict[str, Any] = self.__dict__.setdefault("_memory", {})
+        memory: dict[str, Any] = vars(self).setdefault("_memory", {})
         if name not in memory:
             memory[name] = compute()
         found: T = memory[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from mithridate.errors import StoreError
 from mithridate.report.boundaries import Boundary, boundary
@@ -108,7 +108,7 @@ def judgement(key: str, control: object, success: object) -> tuple[Control, floa
     found = number(success)
     if control not in ("attack", "noise", "clean") or found is None or not 0 <= found <= 1:
         raise StoreError(f"the result '{key}' has control {control!r} and success {success!r}; run it again")
-    return cast("Control", control), found
+    return control, found
 
 
 def required(row: Mapping[str, Any], name: str) -> Any:
