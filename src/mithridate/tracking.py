@@ -1,8 +1,8 @@
 """What trackers are told of a campaign: its rows as curves, each point once however often the run is stopped.
 
 Every point follows from the rows of the store in their order, so that a run that goes on tells only what is missing.
-``success`` and ``clean accuracy`` are those of the n-th victim of a cell, ``rate`` is the mean success so far; curves of
-``training`` (by epoch) and of ``crafting`` (by step) are those of a cell's first trial and victim.
+``success`` and ``clean accuracy`` are those of the n-th victim of a cell, ``rate`` is the mean success so far. Curves
+of ``training`` (by epoch) and of ``crafting`` (by step) are those of a cell's first trial and victim.
 """
 
 from __future__ import annotations

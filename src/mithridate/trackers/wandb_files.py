@@ -20,7 +20,7 @@ def logged(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each call to ``log`` in the runs of a folder: its number and its values by name."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+    for path in sorted(folder.glob("offline-run-*/*.wandb")):
         for found in records(path.read_bytes()):
             items = Record.FromString(found).history.item
             values = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}

@@ -36,13 +36,12 @@ class WandB(Tracker):
 
     def begin(self, title: str, settings: Mapping[str, Any], *, identity: str) -> str:
         """Start a run of this id, or of a new one; settings are its config."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._calls = 1 + max((call for call, _ in logged(self._folder)), default=-1)
         self._run = wandb.init(
             project="mithridate",
             name=title,
             id=identity or None,
-            dir=str(self._folder),
+            dir=str(self._folder.parent),
             config=dict(settings),
             resume="allow",
             reinit="create_new",
