@@ -98,7 +98,7 @@ def carried_out(asked: Any, run: Path, deadline: float) -> bool:
             print(ended.job.kind, ended.job.trial, ended.error or "done", flush=True)
             if time.monotonic() > deadline:
                 raise TimeUp
-        left = campaign.plan(experiment, store).left
+        left = campaign.plan(store).left
     campaign.finish(run)
     return not left
 

@@ -171,11 +171,11 @@ def foreign(path: Path) -> None:
 
 
 def broken_row(path: Path) -> None:
-    changed(path, "UPDATE results SET row = '{\"cut' WHERE key = 'one'")
+    changed(path, "UPDATE details SET row = '{\"cut' WHERE id = 1")
 
 
 def odd_row(path: Path) -> None:
-    changed(path, "UPDATE results SET row = '[1, 2]' WHERE key = 'one'")
+    changed(path, "UPDATE details SET row = '[1, 2]' WHERE id = 1")
 
 
 def later_format(path: Path) -> None:
@@ -202,7 +202,7 @@ class TestDamage:
             (no_database, "is damaged (file is not a database)"),
             (empty, "is empty: no run was begun there"),
             (foreign, "is another program's database"),
-            (lost_table, "is another program's database"),
+            (lost_table, "is damaged (it lacks: failures)"),
             (broken_row, "holds a damaged row"),
             (odd_row, "holds a damaged row"),
             (later_format, f"has format 99, but this release reads format {FORMAT}"),

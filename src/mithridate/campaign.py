@@ -6,43 +6,42 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mithridate.driver import Driver, as_plain, from_plain
 from mithridate.errors import ProblemsError, StoreError
 from mithridate.executor import Ended, Executor, Report
 from mithridate.experiment import Experiment, Job, result_keys
+from mithridate.jobqueue import Entry
 from mithridate.loading import data_digest, load
+from mithridate.portable import Portable
 from mithridate.preflight import problems
 from mithridate.report import page, tables
-from mithridate.settings import METHOD, plain
-from mithridate.store import Failure, Store, write_atomically
-from mithridate.watch import Watch
-from mithridate.work import MEMORY, Result, perform
+from mithridate.settings import METHOD, fingerprint, plain
+from mithridate.store import Store, write_atomically
+from mithridate.work import MEMORY
+
+LISTING = 1
+"""Raised whenever the same settings list other jobs, or in another order: queues are then filled anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is left to do of an experiment in a run folder."""
+    """How much is left to do of an experiment in a run folder."""
 
-    jobs: tuple[Job, ...]
-    """All jobs, in the order wanted."""
-    left: tuple[Job, ...]
-    """Those whose rows the store does not hold."""
+    jobs: int
+    """All jobs."""
+    left: int
+    """Those that are not done."""
 
 
-def plan(experiment: Experiment, store: Store) -> Plan:
-    """All jobs, and those left. A craft job counts as done only while its poison set is still there."""
-    jobs, there = experiment.jobs(), store.keys()
-
-    def done(job: Job) -> bool:
-        kept = job.kind != "craft" or (store.poison_folder(job.key) / "manifest.json").is_file()
-        return kept and all(key in there for key in result_keys(experiment, job))
-
-    return Plan(jobs=tuple(jobs), left=tuple(job for job in jobs if not done(job)))
+def plan(store: Store) -> Plan:
+    """All jobs of the queue that :func:`begin` filled, and those left."""
+    jobs, left = store.queue.count()
+    return Plan(jobs=jobs, left=left)
 
 
 def check(experiment: Experiment) -> None:
@@ -58,6 +57,7 @@ def begin(experiment: Experiment, folder: Path, *, command: str, environment: di
     try:
         _check_same(store.meta(), experiment, folder)
         earlier = store.meta().get("environments", [])
+        _fill(experiment, store)
         store.describe(
             method=METHOD,
             data_digest=data_digest(experiment.data),
@@ -66,8 +66,7 @@ def begin(experiment: Experiment, folder: Path, *, command: str, environment: di
             command=command,
             classes=list(load(experiment.data).train.space.classes),
             names=_names(experiment),
-            jobs=len(experiment.jobs()),
-            keys=[key for job in experiment.jobs() for key in result_keys(experiment, job)],
+            jobs=store.queue.count()[0],
             notes=[*experiment.notes, *_protocol(experiment), *_machines(earlier, environment)],
             published=experiment.published_beside(),
             environments=[*earlier, *([] if environment in earlier else [environment])],
@@ -100,6 +99,19 @@ def _check_same(before: Mapping[str, Any], experiment: Experiment, folder: Path)
         raise StoreError(f"'{folder}' was made by a release whose results do not compare with this one's; {other}")
 
 
+def _fill(experiment: Experiment, store: Store) -> None:
+    """Have the queue hold the experiment's jobs: as it was left, unless anything that decides them has changed."""
+    decides = fingerprint(LISTING, METHOD, data_digest(experiment.data), _identity(plain(experiment), size=True))
+    if store.meta().get("plan") == decides:
+        store.queue.release()  # what a run that is gone had begun
+        return
+    store.queue.fill(
+        Entry(key=job.key, kind=job.kind, job=as_plain(job), rows=tuple(result_keys(experiment, job)))
+        for job in experiment.jobs()
+    )
+    store.describe(plan=decides)
+
+
 def run(
     experiment: Experiment, store: Store, *, executor: Executor, device: torch.device, report: Report
 ) -> Iterator[Ended]:
@@ -107,16 +119,13 @@ def run(
 
     Trainings kept for other jobs to begin with are removed once all is done.
     """
-    work = partial(_perform, experiment, store.folder, str(device))
-    for ended in executor.map(work, plan(experiment, store).left, report=report):
-        if ended.error:
-            store.fail(Failure(key=ended.job.key, kind=ended.job.kind, message=ended.error, trace=ended.trace))
-        else:
-            # a clean victim is asked again when trials are added: the rows of its first training stay as they are
-            there = store.keys() if ended.job.kind == "clean" else set()
-            store.add_all([(each.key, each.kind, each.row) for each in ended.results if each.key not in there])
-        yield ended
-    if not plan(experiment, store).left:
+    work = Portable(experiment=experiment, folder=store.folder, device=str(device))
+    left = [from_plain(entry) for entry in store.queue.entries(("waiting", "running", "failed", "lost"))]
+    with Driver(store) as driver:
+        for ended in executor.map(work, left, report=driver.watching(report)):
+            driver.record(ended)
+            yield ended
+    if not plan(store).left:
         shutil.rmtree(store.folder / MEMORY, ignore_errors=True)
 
 
@@ -124,11 +133,6 @@ def finish(folder: Path) -> Path:
     """Write ``summary.json`` and ``report.html``; the page's path."""
     tables.write_summary(folder)
     return page.write(folder)
-
-
-def _perform(experiment: Experiment, folder: Path, device: str, job: Job, watch: Watch) -> list[Result]:
-    """One job, as workers call it."""
-    return perform(experiment, job, folder=folder, device=torch.device(device), watch=watch)
 
 
 def _protocol(experiment: Experiment) -> list[str]:
@@ -150,9 +154,10 @@ def _machines(earlier: list[dict[str, Any]], now: dict[str, Any]) -> list[str]:
     return [f"This run was computed in several environments, which differ in: {', '.join(changed)}."]
 
 
-def _identity(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that must agree for a run to go on: all but its size and its words."""
-    free = {"about", "notes", "trials", "runs", "controls", "defenses", "vary", "vary_trials"}
+def _identity(settings: dict[str, Any], *, size: bool = False) -> dict[str, Any]:
+    """The settings that must agree for a run to go on: all but its words and (unless ``size``) its size."""
+    free = {"about", "notes"}
+    free |= set() if size else {"trials", "runs", "controls", "defenses", "vary", "vary_trials"}
     return {key: value for key, value in settings.items() if key not in free}
 
 

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from mithridate import schema
+from mithridate.database import connect, sentences, transaction
 from mithridate.errors import StoreError
+from mithridate.folder_lock import FolderLock
+from mithridate.jobqueue import JobQueue, Progress
+from mithridate.schema import COLUMNS, FORMAT
 
-try:
-    import fcntl
-except ImportError:  # Windows, where two runs in one folder are not kept apart
-    fcntl = None  # type: ignore[assignment]
+__all__ = ["COLUMNS", "FORMAT", "Artefact", "Failure", "Store", "write_atomically"]
 
-FORMAT = 1
-_TABLES = {"meta", "results", "failures"}
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE results (
-    key TEXT PRIMARY KEY, kind TEXT NOT NULL, row TEXT NOT NULL, created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);
-CREATE TABLE failures (
-    key TEXT PRIMARY KEY, kind TEXT NOT NULL, message TEXT NOT NULL, trace TEXT NOT NULL,
-    created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);
-INSERT INTO meta VALUES ('format', '{FORMAT}');
-COMMIT;
-"""  # noqa: S608 (the number is ours)
+_INSERT = f"""
+INSERT INTO results (key, kind, job, planned, {", ".join(COLUMNS)}) VALUES (?, ?, ?, 1{", ?" * len(COLUMNS)})
+ON CONFLICT (key) DO UPDATE SET kind = excluded.kind, job = excluded.job, planned = 1, created = CURRENT_TIMESTAMP,
+{", ".join(f"{name} = excluded.{name}" for name in COLUMNS)} RETURNING id
+"""  # noqa: S608 (the names are ours)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +37,30 @@ class Failure:
     kind: str
     message: str
     trace: str
+    attempts: int = 1
+    """How often it was tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefact:
+    """A file that rows depend on."""
+
+    path: str
+    """Relative to the run folder, with forward slashes."""
+    job: str
+    """Key of the job that made it."""
+    sha256: str
+    bytes: int
 
 
 class Store:
     """A run folder opened for reading and writing. Use as a context manager.
 
-    ``store.sqlite`` holds three tables: ``meta`` (what the run is: settings, environment, command), ``results`` (one
-    JSON row for each finished job, under the hash of everything that decides it) and ``failures``. Poison sets lie in
-    ``poisons/<key>/``. Every write is one transaction; a run killed at any point can be opened again.
+    ``store.sqlite`` holds the tables of :mod:`mithridate.schema`: ``meta`` (what the run is: settings, environment,
+    command), ``results`` (the scalars of each row, under the hash of everything that decides it) with the rows as JSON
+    in ``details``, ``jobs`` (the queue), ``artefacts`` (files that rows depend on), ``failures``, and ``superseded``
+    (rows of methods that have changed since, never read). Poison sets lie in ``poisons/<key>/``. Every write is one
+    transaction; a run killed at any point can be opened again. One process writes.
     """
 
     def __init__(self, folder: Path | str, *, create: bool = False) -> None:
@@ -59,12 +69,17 @@ class Store:
         self.path = self.folder / "store.sqlite"
         if not create and not self.path.is_file():
             raise StoreError(f"there is no run in '{self.folder}' (no store.sqlite); start one with  mithridate run")
-        self._lock = _Lock(self.folder / "store.lock")
-        with _sentences(self.path):
+        self._lock = FolderLock(self.folder / "store.lock")
+        with sentences(self.path):
             if create:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._lock.take()
-            self._base = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            try:
+                self._base = connect(self.path)
+            except BaseException:
+                self._lock.release()
+                raise
+        self.queue = JobQueue(self._base, self.path)
         try:
             self._prepare(create)
         except BaseException:
@@ -73,21 +88,10 @@ class Store:
 
     def _prepare(self, create: bool) -> None:
         """Make the tables where there are none yet, and see that they are ours and of our format."""
-        with _sentences(self.path):
-            tables = {name for (name,) in self._base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if create and not tables:
-                self._base.execute("PRAGMA journal_mode=WAL")
-                self._base.executescript(_SCHEMA)
-            elif not tables:
-                raise StoreError(f"'{self.path}' is empty: no run was begun there; start one with  mithridate run")
-            elif not tables >= _TABLES:
-                raise StoreError(f"'{self.path}' is another program's database; choose another folder")
-            self._base.execute("PRAGMA synchronous=NORMAL")
-        version = self.meta().get("format")
-        if version != FORMAT:
-            raise StoreError(
-                f"'{self.path}' has format {version}, but this release reads format {FORMAT}; use a matching release"
-            )
+        with sentences(self.path):
+            if create and not schema.tables(self._base):
+                schema.create(self._base)
+            schema.check(self._base, self.path)
 
     def __enter__(self) -> Store:
         return self
@@ -104,99 +108,128 @@ class Store:
 
     def describe(self, **values: Any) -> None:
         """Write JSON-able facts about the whole run (``experiment=``, ``environment=``, ``command=``)."""
-        with _sentences(self.path), self._transaction():
+        with sentences(self.path), transaction(self._base):
             for name, value in values.items():
                 text = json.dumps(value, sort_keys=True)
                 self._base.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, text))
 
     def meta(self) -> dict[str, Any]:
         """All facts about the run."""
-        with _sentences(self.path):
+        with sentences(self.path):
             return {name: json.loads(value) for name, value in self._base.execute("SELECT name, value FROM meta")}
 
     def add(self, key: str, kind: str, row: Mapping[str, Any]) -> None:
         """Record one row, in one transaction. A second one under the same key replaces the first."""
         self.add_all([(key, kind, row)])
 
-    def add_all(self, rows: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
-        """Record the rows ``(key, kind, row)`` of one finished job, all or none."""
-        with _sentences(self.path), self._transaction():
+    def add_all(
+        self,
+        rows: Iterable[tuple[str, str, Mapping[str, Any]]],
+        *,
+        artefacts: Iterable[Artefact] = (),
+        job: str | None = None,
+    ) -> None:
+        """Record the rows ``(key, kind, row)`` of one finished job and the files they depend on, all or none.
+
+        ``job`` is the job that is done by this; without one, a row belongs to the job that its key begins with
+        (``<job>`` or ``<job>-<number>``), whose state stays as it is.
+        """
+        with sentences(self.path), transaction(self._base):
             for key, kind, row in rows:
+                self._insert(key, kind, row, job or key.partition("-")[0])
+            for each in artefacts:
+                values = (each.path, each.job, each.sha256, each.bytes)
+                self._base.execute("INSERT OR REPLACE INTO artefacts VALUES (?, ?, ?, ?)", values)
+            if job is not None:
+                self._base.execute("DELETE FROM failures WHERE key = ?", (job,))
                 self._base.execute(
-                    "INSERT OR REPLACE INTO results (key, kind, row) VALUES (?, ?, ?)",
-                    (key, kind, json.dumps(row, sort_keys=True)),
+                    "UPDATE jobs SET state = 'done', owner = NULL, leased_until = NULL, ended = ? WHERE key = ?",
+                    (time.time(), job),
                 )
-                self._base.execute("DELETE FROM failures WHERE key = ?", (key.partition("-")[0],))
+
+    def _insert(self, key: str, kind: str, row: Mapping[str, Any], job: str) -> None:
+        text = json.dumps(row, sort_keys=True)
+        values = [value if _scalar(value := row.get(name)) else None for name in COLUMNS]
+        (number,) = self._base.execute(_INSERT, (key, kind, job, *values)).fetchone()
+        self._base.execute("INSERT OR REPLACE INTO details VALUES (?, ?)", (number, text))
+        self._base.execute("DELETE FROM failures WHERE key = ?", (job,))
 
     def fail(self, failure: Failure) -> None:
         """Record that a job ended in an error; a later success removes it."""
-        with _sentences(self.path), self._transaction():
+        with sentences(self.path), transaction(self._base):
             self._base.execute(
-                "INSERT OR REPLACE INTO failures (key, kind, message, trace) VALUES (?, ?, ?, ?)",
-                (failure.key, failure.kind, failure.message, failure.trace),
+                "INSERT OR REPLACE INTO failures (key, kind, message, trace, attempts) VALUES (?, ?, ?, ?, ?)",
+                (failure.key, failure.kind, failure.message, failure.trace, failure.attempts),
             )
 
     def keys(self) -> set[str]:
-        """Keys of all finished jobs."""
-        with _sentences(self.path):
+        """Keys of all rows."""
+        with sentences(self.path):
             return {key for (key,) in self._base.execute("SELECT key FROM results")}
 
-    def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """Results in the order they were added, each with its ``key`` and ``kind``; all, or those of one kind."""
-        query = "SELECT key, kind, row FROM results WHERE ?1 IS NULL OR kind = ?1 ORDER BY rowid"
-        with _sentences(self.path):
-            found = self._base.execute(query, (kind,)).fetchall()
+    def there(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys under which there is a row."""
+        with sentences(self.path):
+            query = "SELECT key FROM results WHERE key IN"
+            found = [self._base.execute(f"{query} ({', '.join('?' * len(part))})", part) for part in _parts(list(keys))]
+            return {key for part in found for (key,) in part}
+
+    def rows(
+        self, kind: str | None = None, keys: Collection[str] | None = None, *, planned: bool = False
+    ) -> list[dict[str, Any]]:
+        """Results in the order they were added, each with its ``key`` and ``kind``; all, or those of one kind.
+
+        ``keys``: only these. ``planned``: only those of the experiment as it now stands (a run made smaller keeps its
+        rows).
+        """
+        query = "SELECT key, kind, row FROM results JOIN details USING (id) WHERE (?1 IS NULL OR kind = ?1) "
+        query += "AND (planned OR NOT ?2) "
+        with sentences(self.path):
+            if keys is None:
+                found = self._base.execute(f"{query} ORDER BY id", (kind, planned)).fetchall()
+            else:
+                found = [
+                    each
+                    for part in _parts(list(keys))
+                    for each in self._base.execute(
+                        f"{query} AND key IN ({', '.join('?' * len(part))}) ORDER BY id", (kind, planned, *part)
+                    )
+                ]
             return [{**_mapping(row), "key": key, "kind": which} for key, which, row in found]
+
+    def scalars(self, names: Sequence[str], kind: str | None = None) -> Iterator[tuple[Any, ...]]:
+        """Some scalars of every planned row (all, or those of one kind), in the order they were added.
+
+        ``names`` are of :data:`COLUMNS`, ``key``, ``kind``, ``job`` or ``id``; None stands where a row lacks one. Rows
+        are read as they are asked for, without their JSON.
+        """
+        unknown = set(names) - {*COLUMNS, "key", "kind", "job", "id"}
+        if unknown:
+            raise ValueError(f"results have no column {min(unknown)!r}")
+        query = f"SELECT {', '.join(names)} FROM results WHERE planned AND (?1 IS NULL OR kind = ?1) ORDER BY id"  # noqa: S608
+        with sentences(self.path):
+            yield from self._base.execute(query, (kind,))
+
+    def progress(self) -> Progress:
+        """Jobs by kind and state, those under way, and how long the last ones took."""
+        return self.queue.progress()
+
+    def artefacts(self) -> list[Artefact]:
+        """The files that rows depend on."""
+        with sentences(self.path):
+            found = self._base.execute("SELECT path, job, sha256, bytes FROM artefacts ORDER BY path")
+            return [Artefact(path=path, job=job, sha256=digest, bytes=size) for path, job, digest, size in found]
 
     def failures(self) -> list[Failure]:
         """Jobs that ended in an error and have not succeeded since."""
-        with _sentences(self.path):
-            found = self._base.execute("SELECT key, kind, message, trace FROM failures ORDER BY rowid")
-            return [Failure(key=key, kind=kind, message=text, trace=trace) for key, kind, text, trace in found]
+        with sentences(self.path):
+            found = self._base.execute("SELECT key, kind, message, trace, attempts FROM failures ORDER BY rowid")
+            names = ("key", "kind", "message", "trace", "attempts")
+            return [Failure(**dict(zip(names, each, strict=True))) for each in found]
 
     def poison_folder(self, key: str) -> Path:
         """Where the poison set of a craft job lies."""
         return self.folder / "poisons" / key
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._base.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._base.execute("COMMIT")
-        except BaseException:
-            if self._base.in_transaction:  # on a full disk SQLite has rolled back already
-                self._base.execute("ROLLBACK")
-            raise
-
-
-class _Lock:
-    """Keeps a second run out of a folder. The system lets go of it when the process ends, however it ends."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: int | None = None
-
-    def take(self) -> None:
-        """Hold the lock until :meth:`release`. Raises :class:`StoreError` where another run holds it."""
-        if fcntl is None:
-            return
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            raise StoreError(
-                f"'{self._path.parent}' is in use by another run; wait for it, or choose another --out"
-            ) from None
-        except OSError:  # a network file system without locks
-            self.release()
-
-    def release(self) -> None:
-        """Let go."""
-        if self._file is not None:
-            os.close(self._file)
-        self._file = None
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -221,31 +254,14 @@ def write_atomically(path: Path, text: str) -> None:
         ) from error
 
 
-@contextmanager
-def _sentences(path: Path) -> Iterator[None]:
-    """Turn the errors of SQLite and the file system into sentences."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(_sentence(path, error)) from error
-    except ValueError as error:
-        raise StoreError(f"'{path}' holds a damaged row ({error}); restore it from a copy") from error
-    except OSError as error:
-        raise StoreError(f"cannot use '{path}': {error.strerror or error}; choose another folder with --out") from error
+def _scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float))
 
 
-def _sentence(path: Path, error: sqlite3.Error) -> str:
-    """What an error of SQLite means to a user; https://www.sqlite.org/rescode.html."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without the details
-    if code == sqlite3.SQLITE_FULL:
-        return f"the disk is full: '{path}' could not be written; free space and run again"
-    if code == sqlite3.SQLITE_IOERR:
-        return f"'{path}' could not be written ({error}): the disk is full or failing; free space and run again"
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return f"'{path}' cannot be written; choose another folder with --out"
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return f"'{path}' is in use by another run; wait for it, or choose another --out"
-    return f"'{path}' is damaged ({error}); move the folder away, or restore store.sqlite from a copy"
+def _parts(keys: list[str]) -> Iterator[list[str]]:
+    """The keys in lots that one statement takes."""
+    for start in range(0, len(keys), 500):
+        yield keys[start : start + 500]
 
 
 def _mapping(row: str) -> dict[str, Any]:

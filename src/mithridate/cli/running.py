@@ -83,8 +83,8 @@ def carry_out(
     with campaign.begin(experiment, folder, command=command, environment=environment) as store:
         tracking.begin(store)
         failed, stopped = _work(experiment, store, executor, where, tracking)
-        plan = campaign.plan(experiment, store)
-    done = f"{len(plan.jobs) - len(plan.left)} of {len(plan.jobs)} jobs are done and kept"
+        plan = campaign.plan(store)
+    done = f"{plan.jobs - plan.left} of {plan.jobs} jobs are done and kept"
     screen = console()
     if stopped:  # said before the report is drawn, which takes seconds
         screen.print(f"Stopped: {done}. Go on with:  {command}", markup=False, highlight=False)
@@ -106,14 +106,14 @@ def _work(
     from mithridate import campaign
     from mithridate.cli.terminal import console, display
 
-    plan = campaign.plan(experiment, store)
-    done = len(plan.jobs) - len(plan.left)
-    text = f"{experiment.name}: {len(plan.jobs)} jobs on {where}, {executor}, in {store.folder}"
+    plan = campaign.plan(store)
+    done = plan.jobs - plan.left
+    text = f"{experiment.name}: {plan.jobs} jobs on {where}, {executor}, in {store.folder}"
     console().print(text + (f"; {done} are done already" if done else ""), markup=False, highlight=False)
     failed: list[Ended] = []
     stopped = False
     try:
-        with display(len(plan.jobs), done) as shown:
+        with display(plan.jobs, done) as shown:
 
             def report(job: Job, step: Step) -> None:
                 shown.step(job, step)

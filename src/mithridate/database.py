@@ -1,0 +1,69 @@
+"""SQLite as the run folder uses it: errors as sentences, and transactions that are whole or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mithridate.errors import StoreError
+
+PATIENCE = 30.0
+"""Seconds that one writer waits for another."""
+
+
+def connect(path: Path, *, across_threads: bool = False) -> sqlite3.Connection:
+    """A connection in which every statement is a transaction of its own unless :func:`transaction` says otherwise."""
+    base = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=not across_threads)
+    try:
+        base.execute("PRAGMA synchronous=NORMAL")
+    except BaseException:
+        base.close()
+        raise
+    return base
+
+
+@contextmanager
+def transaction(base: sqlite3.Connection) -> Iterator[None]:
+    """All that is written inside, or nothing of it."""
+    base.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        base.execute("COMMIT")
+    except BaseException:
+        if base.in_transaction:  # on a full disk SQLite has rolled back already
+            base.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def sentences(path: Path) -> Iterator[None]:
+    """Turn the errors of SQLite and the file system into :class:`StoreError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(_sentence(path, error)) from error
+    except ValueError as error:
+        raise StoreError(f"'{path}' holds a damaged row ({error}); {mend(path)}") from error
+    except OSError as error:
+        raise StoreError(f"cannot use '{path}': {error.strerror or error}; choose another folder with --out") from error
+
+
+def mend(path: Path) -> str:
+    """What to do about damage, as the end of a sentence."""
+    return f"mend the run folder with  mithridate repair {path.parent}"
+
+
+def _sentence(path: Path, error: sqlite3.Error) -> str:
+    """What an error of SQLite means to a user; https://www.sqlite.org/rescode.html."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without the details
+    if code == sqlite3.SQLITE_FULL:
+        return f"the disk is full: '{path}' could not be written; free space and run again"
+    if code == sqlite3.SQLITE_IOERR:
+        return f"'{path}' could not be written ({error}): the disk is full or failing; free space and run again"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return f"'{path}' cannot be written; choose another folder with --out"
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"'{path}' is in use by another run; wait for it, or choose another --out"
+    return f"'{path}' is damaged ({error}); {mend(path)}"

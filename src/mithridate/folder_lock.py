@@ -1,0 +1,80 @@
+"""The lock that keeps a second run out of a run folder, and says who holds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mithridate.errors import StoreError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where two runs in one folder are kept apart by their heartbeats alone
+    fcntl = None  # type: ignore[assignment]
+
+
+class FolderLock:
+    """Keeps a second run out of a folder. The system lets go of it when the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds it; False too where the file system knows no locks."""
+        return self._file is not None
+
+    def take(self) -> None:
+        """Hold the lock until :meth:`release`. Raises :class:`StoreError` where another run holds it."""
+        if fcntl is None:
+            return
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = self._holder()
+            self.release()
+            raise StoreError(
+                f"'{self._path.parent}' is in use by another run{holder}; wait for it, or choose another --out"
+            ) from None
+        except OSError:  # a network file system without locks
+            self.release()
+            return
+        self._sign()
+
+    def release(self) -> None:
+        """Let go."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
+
+    def _sign(self) -> None:
+        """Write who holds the lock, for whoever comes second; on a full disk it stays unsigned."""
+        assert self._file is not None
+        name = Path(sys.argv[0]).name if sys.argv else ""
+        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        facts["command"] = " ".join([name, *sys.argv[1:]])[:300]
+        with suppress(OSError):
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, json.dumps(facts).encode(), 0)
+
+    def _holder(self) -> str:
+        """Who holds the lock, in brackets; empty where that is not written."""
+        assert self._file is not None
+        try:
+            facts = json.loads(os.pread(self._file, 4096, 0))
+            return f" (process {facts['pid']} on {facts['host']}, since {facts['since']}: {facts['command']})"
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+
+def owner() -> str:
+    """This process in words, as leases name it."""
+    return f"process {os.getpid()} on {socket.gethostname()}"

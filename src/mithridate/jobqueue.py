@@ -1,0 +1,180 @@
+"""The queue of jobs in a run folder's database: what waits, what runs under a lease, what is done or failed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mithridate.database import sentences, transaction
+from mithridate.folder_lock import owner
+
+State = Literal["waiting", "running", "done", "failed", "lost"]
+
+LEASE = 60.0
+"""Seconds after its last heartbeat for which a job counts as running, where the file system knows no locks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A job as the queue holds it."""
+
+    key: str
+    kind: str
+    job: Mapping[str, Any] = field(default_factory=dict)
+    """Its place in the grid and the keys of the jobs it ``needs``, as JSON knows them."""
+    rows: tuple[str, ...] = ()
+    """Keys of the rows that it leaves: it is done when all are there. Only needed to fill the queue."""
+    state: State = "waiting"
+    owner: str | None = None
+    attempts: int = 0
+    """How often it was started."""
+    started: float | None = None
+    """Seconds since 1970, as are ``ended`` and ``beat``."""
+    ended: float | None = None
+    beat: float | None = None
+    """When its driver last said that it is alive."""
+    stage: str | None = None
+    done_steps: int | None = None
+    total_steps: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a campaign stands."""
+
+    counts: Mapping[str, Mapping[str, int]]
+    """Number of jobs by kind, then by state."""
+    running: tuple[Entry, ...]
+    """Those under way."""
+    recent: tuple[tuple[str, float, float], ...]
+    """The last jobs done, latest first: kind, seconds taken, when they ended (since 1970)."""
+
+    def total(self, *states: State) -> int:
+        """Number of jobs in any of these states; of all where none is given."""
+        return sum(n for by in self.counts.values() for state, n in by.items() if not states or state in states)
+
+
+class JobQueue:
+    """The queue in an open database. Every method is one transaction."""
+
+    def __init__(self, base: sqlite3.Connection, path: Path) -> None:
+        self._base, self._path = base, path
+
+    def fill(self, entries: Iterable[Entry]) -> None:
+        """Make the queue hold exactly these jobs in this order, and mark the rows that belong to them as planned.
+
+        A job whose rows are all there is done; others wait. Jobs that are in the queue no more are kept without a
+        place: their rows are not counted, but come back when the experiment is enlarged again.
+        """
+        base = self._base
+        with sentences(self._path), transaction(base):
+            base.execute("CREATE TEMP TABLE fresh (key TEXT PRIMARY KEY, place INTEGER, kind TEXT, job TEXT)")
+            base.execute("CREATE TEMP TABLE wanted (key TEXT PRIMARY KEY, job TEXT)")
+            for number, entry in enumerate(entries):
+                job = json.dumps(entry.job, sort_keys=True, separators=(",", ":"))
+                values = (entry.key, number, entry.kind, job)
+                base.execute("INSERT OR IGNORE INTO temp.fresh VALUES (?, ?, ?, ?)", values)
+                rows = [(key, entry.key) for key in entry.rows or (entry.key,)]
+                base.executemany("INSERT OR IGNORE INTO temp.wanted VALUES (?, ?)", rows)
+            _merge(base)
+            base.execute("DROP TABLE temp.fresh")
+            base.execute("DROP TABLE temp.wanted")
+
+    def count(self) -> tuple[int, int]:
+        """All jobs, and those not done."""
+        with sentences(self._path):
+            found = self._base.execute(
+                "SELECT count(*), count(*) FILTER (WHERE state != 'done') FROM jobs WHERE place IS NOT NULL"
+            ).fetchone()
+        return int(found[0]), int(found[1])
+
+    def progress(self) -> Progress:
+        """Counts by kind and state, the jobs under way, and how long the last ones took."""
+        counts: dict[str, dict[str, int]] = {}
+        with sentences(self._path):
+            query = "SELECT kind, state, count(*) FROM jobs WHERE place IS NOT NULL GROUP BY state, kind"
+            for kind, state, number in self._base.execute(query):
+                counts.setdefault(kind, {})[state] = number
+            running = tuple(self._entries("state = 'running' ORDER BY place"))
+            recent = self._base.execute(
+                "SELECT kind, ended - started, ended FROM jobs WHERE ended IS NOT NULL AND state = 'done' "
+                "AND started IS NOT NULL ORDER BY ended DESC LIMIT 500"
+            ).fetchall()
+        return Progress(counts=counts, running=running, recent=tuple(recent))
+
+    def entries(self, states: Sequence[State] = ()) -> Iterator[Entry]:
+        """The planned jobs in these states (all where none is given), in order; read as they are asked for."""
+        marks = ", ".join("?" * len(states))
+        where = f"+state IN ({marks}) ORDER BY place" if states else "1 ORDER BY place"
+        with sentences(self._path):
+            yield from self._entries(where, states)
+
+    def lease(self, key: str) -> None:
+        """Say that a job has been started here, once more."""
+        now = time.time()
+        with sentences(self._path), transaction(self._base):
+            self._base.execute(
+                "UPDATE jobs SET state = 'running', owner = ?, leased_until = ?, beat = ?, started = ?, ended = NULL, "
+                "attempts = attempts + 1, stage = NULL, done_steps = NULL, total_steps = NULL WHERE key = ?",
+                (owner(), now + LEASE, now, now, key),
+            )
+
+    def beat(self, steps: Mapping[str, tuple[str, int, int]]) -> None:
+        """Renew the leases of all running jobs; ``steps`` say where some are: stage, steps done, steps in all."""
+        now = time.time()
+        with sentences(self._path), transaction(self._base):
+            self._base.execute(
+                "UPDATE jobs SET beat = ?, leased_until = ? WHERE place IS NOT NULL AND state = 'running'",
+                (now, now + LEASE),
+            )
+            self._base.executemany(
+                "UPDATE jobs SET stage = ?, done_steps = ?, total_steps = ? WHERE key = ? AND state = 'running'",
+                [(*step, key) for key, step in steps.items()],
+            )
+
+    def release(self, key: str | None = None, *, state: State = "waiting") -> int:
+        """End the lease of a job (of all where none is named) that gave no rows; how many were let go.
+
+        Raises nothing for a job that is not running: one that fails before it starts, or is lost, has no lease.
+        """
+        now = time.time() if state == "failed" else None
+        which = "place IS NOT NULL AND state = 'running'" if key is None else "key = ?"
+        with sentences(self._path), transaction(self._base):
+            done = self._base.execute(
+                f"UPDATE jobs SET state = ?, owner = NULL, leased_until = NULL, ended = ? WHERE {which}",  # noqa: S608
+                (state, now, *([] if key is None else [key])),
+            )
+        return done.rowcount
+
+    def alive(self) -> Entry | None:
+        """A job whose lease has not run out."""
+        with sentences(self._path):
+            found = self._entries("state = 'running' AND leased_until > ? LIMIT 1", (time.time(),))
+            return next(iter(found), None)
+
+    def _entries(self, where: str, values: Sequence[Any] = ()) -> Iterator[Entry]:
+        names = "key, kind, job, state, owner, attempts, started, ended, beat, stage, done_steps, total_steps"
+        query = f"SELECT {names} FROM jobs WHERE place IS NOT NULL AND {where}"  # noqa: S608 (the words are ours)
+        for key, kind, job, *more in self._base.execute(query, tuple(values)):
+            yield Entry(key=key, kind=kind, job=json.loads(job), **dict(zip(names.split(", ")[3:], more, strict=True)))
+
+
+def _merge(base: sqlite3.Connection) -> None:
+    """Bring the queue and the marks on rows into line with the fresh jobs."""
+    base.execute("UPDATE jobs SET place = NULL WHERE place IS NOT NULL")
+    base.execute(
+        "INSERT INTO jobs (key, place, kind, job) SELECT key, place, kind, job FROM temp.fresh WHERE 1 ORDER BY place "
+        "ON CONFLICT (key) DO UPDATE SET place = excluded.place, kind = excluded.kind, job = excluded.job"
+    )
+    base.execute("UPDATE results SET planned = key IN (SELECT key FROM temp.wanted)")
+    missing = "SELECT job FROM temp.wanted WHERE key NOT IN (SELECT key FROM results)"
+    base.execute(
+        "UPDATE jobs SET state = CASE WHEN key IN "  # noqa: S608 (the words are ours)
+        f"({missing}) THEN iif(state IN ('failed', 'lost'), state, 'waiting') ELSE 'done' END "
+        "WHERE place IS NOT NULL"
+    )
