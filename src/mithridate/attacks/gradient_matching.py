@@ -25,21 +25,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from mithridate.attack import Attack
+from mithridate.checkpoint import Checkpoint, generator_state
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError
 from mithridate.goal import Aims, Backdoor, GoalSpec, Misclassify
 from mithridate.learner import Hook, Learner, trained
 from mithridate.model import Classifier
+from mithridate.notes import Notes, no_notes
 from mithridate.ops.criteria import CRITERIA, head_gradient_norms
 from mithridate.ops.gradients import Backend, matched, parameter_gradient, trusted_backend
 from mithridate.ops.matching import OBJECTIVES, Loss, cosine
+from mithridate.ops.standing import curve_of, curves_state, optimiser_state, restore_optimiser
 from mithridate.ops.units import channel_units
 from mithridate.poison import Poison, no_poison
 from mithridate.seeding import Seed
@@ -53,6 +56,7 @@ class GradientMatching(Attack):
 
     name: ClassVar[str] = "gradient-matching"
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Misclassify, Backdoor)
+    resumable: ClassVar[bool] = True
 
     steps: int = 250
     """Steps of the optimiser in a restart. Paper: 250."""
@@ -114,6 +118,7 @@ class GradientMatching(Attack):
         surrogates: Sequence[Learner],
         seed: Seed,
         watch: Watch = silent,
+        notes: Notes = no_notes,
     ) -> Poison:
         """Algorithm 1: train surrogates, take the target gradient, descend on the distance, keep the best restart."""
         aims = aims.to(data.device)
@@ -121,16 +126,16 @@ class GradientMatching(Attack):
             return no_poison(data)
         surrogates_now = self._surrogates(data, aims, surrogates, seed.child("surrogates"), watch)
         rows = data.rows(self._picked(data, threat, aims, surrogates_now, seed))
-        best: Poison | None = None
-        lowest = float("inf")
-        for restart in range(self.restarts):
-            brewing = _Brewing(self, data, threat, rows, aims, surrogates, seed.child("restart", restart))
-            poison, networks = brewing.run(surrogates_now, restart=restart, watch=watch)
+        noted = notes.read(device=data.device) or Checkpoint()
+        best, within = _Best.of(noted.under("best"), rows), noted.under("descent")
+        while best.restarts < self.restarts:
+            brewing = _Brewing(self, data, threat, rows, aims, surrogates, seed.child("restart", best.restarts))
+            poison, networks = brewing.run(surrogates_now, best=best, watch=watch, notes=notes, within=within)
             score = brewing.score(networks, poison, seed.child("score")) if self.restarts > 1 else 0.0
-            if score < lowest or best is None:
-                best, lowest = poison, float("inf") if math.isnan(score) else score
-        assert best is not None
-        return best
+            best, within = best.beside(poison, score), Checkpoint()
+            notes.take(best.state)
+        assert best.poison is not None
+        return best.poison
 
     def _surrogates(
         self, data: Dataset, aims: Aims, learners: Sequence[Learner], seed: Seed, watch: Watch
@@ -193,6 +198,82 @@ class _Surrogate:
         self.learner, self.model, self.targets = learner, model, targets
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Best:
+    """The best poison of the restarts done."""
+
+    restarts: int = 0
+    poison: Poison | None = None
+    score: float = math.inf
+
+    def beside(self, poison: Poison, score: float) -> _Best:
+        """The better one of this and the poison of one restart more."""
+        if score < self.score or self.poison is None:
+            return _Best(restarts=self.restarts + 1, poison=poison, score=math.inf if math.isnan(score) else score)
+        return _Best(restarts=self.restarts + 1, poison=self.poison, score=self.score)
+
+    def state(self, **parts: Checkpoint) -> Checkpoint:
+        """What to note, beside other parts."""
+        facts: dict[str, object] = {"restarts": self.restarts, "score": self.score}
+        if self.poison is None:
+            return Checkpoint().joined(best=Checkpoint(facts=facts), **parts)
+        facts["trace"] = {name: list(values) for name, values in self.poison.trace.items()}
+        tensors = {"inputs": self.poison.rows.inputs}
+        return Checkpoint().joined(best=Checkpoint(tensors=tensors, facts=facts), **parts)
+
+    @staticmethod
+    def of(state: Checkpoint, rows: Dataset) -> _Best:
+        """What was noted of poison on ``rows``; nothing, of an empty state."""
+        facts, poison = state.facts, None
+        if "trace" in facts:
+            trace = {name: tuple(values) for name, values in facts["trace"].items()}
+            poison = Poison(rows=replace(rows, inputs=state.tensors["inputs"]), trace=trace)
+        return _Best(restarts=facts["restarts"], poison=poison, score=facts["score"]) if facts else _Best()
+
+
+@dataclass(kw_only=True, eq=False)
+class _Descent:
+    """What changes from step to step of a restart."""
+
+    change: torch.nn.Parameter
+    """``(n, *shape)`` in normalised pixels."""
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.MultiStepLR
+    draws: torch.Generator
+    loss: list[Tensor] = field(default_factory=list)
+    alignment: list[Tensor] = field(default_factory=list)
+    retrained: tuple[int, Tensor] | None = None
+    """The step before which the surrogates were last trained again, and the change they were trained on."""
+
+    @staticmethod
+    def begun(attack: GradientMatching, start: Tensor, draws: torch.Generator) -> _Descent:
+        """Before the first step."""
+        change = torch.nn.Parameter(start)
+        optimiser = _optimiser(attack.optimiser, change, attack.step_size)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, _decays(attack.steps) if attack.decay else [])
+        return _Descent(change=change, optimiser=optimiser, schedule=schedule, draws=draws)
+
+    def state(self) -> Checkpoint:
+        """After a step."""
+        step, at = self.retrained or (0, self.change[:0])
+        tensors = {"change": self.change, "draws": generator_state(self.draws), "retrained": at}
+        return Checkpoint(tensors=tensors, facts={"retrained": step}).joined(
+            optimiser=optimiser_state(self.optimiser),
+            curves=curves_state({"loss": self.loss, "alignment": self.alignment}),
+        )
+
+    def restore(self, state: Checkpoint) -> None:
+        """Go on from a state."""
+        self.change.data = state.tensors["change"]
+        self.draws.set_state(state.tensors["draws"].cpu())
+        restore_optimiser(self.optimiser, state.under("optimiser"))
+        self.loss, self.alignment = (curve_of(state.under("curves"), name) for name in ("loss", "alignment"))
+        done = len(self.loss)
+        self.schedule.load_state_dict({"last_epoch": done, "_step_count": done + 1})  # the rate is the optimiser's
+        step = int(state.facts["retrained"])
+        self.retrained = (step, state.tensors["retrained"]) if step else None
+
+
 class _Brewing:
     """One restart: the state of its descent."""
 
@@ -212,31 +293,41 @@ class _Brewing:
         self.unit = channel_units(rows.space, self.clean)
         self.draws = seed.child("augmentation").generator(data.device)
 
-    def run(self, surrogates: list[_Surrogate], *, restart: int, watch: Watch) -> tuple[Poison, list[_Surrogate]]:
-        """Descend; the poison of the last step, and the surrogates it was crafted with."""
+    def run(
+        self, surrogates: list[_Surrogate], *, best: _Best, watch: Watch, notes: Notes, within: Checkpoint
+    ) -> tuple[Poison, list[_Surrogate]]:
+        """Descend, from the state ``within`` unless it is empty.
+
+        The poison of the last step, and the surrogates it was crafted with. ``best`` is that of the restarts before.
+        """
         attack = self.attack
         backends = [self._backend(each) for each in surrogates]
+        run = _Descent.begun(attack, self._start(), self.draws)
+        if within.tensors:
+            run.restore(within)
+        if run.retrained:
+            surrogates = self._retrained(run, watch)
         constants = [self._clean_part(each) for each in surrogates]
-        change = torch.nn.Parameter(self._start())  # in normalised pixels
-        optimiser = _optimiser(attack.optimiser, change, attack.step_size)
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, _decays(attack.steps) if attack.decay else [])
-        trace: dict[str, list[Tensor]] = {"loss": [], "alignment": []}
-        stage = "crafting" if attack.restarts == 1 else f"crafting, restart {restart + 1} of {attack.restarts}"
-        for step in range(attack.steps):
+        restart = f"crafting, restart {best.restarts + 1} of {attack.restarts}"
+        stage = "crafting" if attack.restarts == 1 else restart
+        for step in range(len(run.loss), attack.steps):
             if attack.retrain_every and step and step % attack.retrain_every == 0:
-                surrogates = self._retrained(change, step, watch)
+                run.retrained = step, run.change.detach().clone()
+                surrogates = self._retrained(run, watch)
                 constants = [self._clean_part(each) for each in surrogates]
-            at = torch.zeros_like(change) if attack.clean_gradient else change.detach()
+            at = torch.zeros_like(run.change) if attack.clean_gradient else run.change.detach()
             value, alignment, slope = self._slope(at, surrogates, backends, constants)
-            change.grad = slope.sign() if attack.optimiser in ("signed-adam", "pgd") else slope
-            optimiser.step()
-            schedule.step()
-            change.data = self._projected(change.data)
-            trace["loss"].append(value)
-            trace["alignment"].append(alignment)
+            run.change.grad = slope.sign() if attack.optimiser in ("signed-adam", "pgd") else slope
+            run.optimiser.step()
+            run.schedule.step()
+            run.change.data = self._projected(run.change.data)
+            run.loss.append(value)
+            run.alignment.append(alignment)
+            notes.take(lambda: best.state(descent=run.state()))
             _report(watch, stage, step + 1, attack.steps, value)
-        curves = {name: tuple(torch.stack(values).tolist()) for name, values in trace.items()}
-        return Poison(rows=self._poisoned(change.data), trace=curves), surrogates
+        curves = {"loss": run.loss, "alignment": run.alignment}
+        trace = {name: tuple(torch.stack(values).tolist()) for name, values in curves.items()}
+        return Poison(rows=self._poisoned(run.change.data), trace=trace), surrogates
 
     def score(self, surrogates: Sequence[_Surrogate], poison: Poison, seed: Seed) -> float:
         """The objective of a finished poison, averaged over surrogates and the augmentation draws of ``seed``."""
@@ -333,9 +424,11 @@ class _Brewing:
         few = self.clean[:8], self.rows.labels[:8]
         return trusted_backend(self.attack.backend, surrogate.model, *few, criterion=CRITERIA[self.attack.criterion])
 
-    def _retrained(self, change: Tensor, step: int, watch: Watch) -> list[_Surrogate]:
-        """Surrogates trained from scratch on the data with the current poison in it, target gradients recomputed."""
-        poisoned = self.data.updated(self._poisoned(change.data))
+    def _retrained(self, run: _Descent, watch: Watch) -> list[_Surrogate]:
+        """Surrogates trained from scratch on the data with the poison of that moment, target gradients recomputed."""
+        assert run.retrained is not None
+        step, change = run.retrained
+        poisoned = self.data.updated(self._poisoned(change))
         return self.attack._surrogates(poisoned, self.aims, self.learners, self.seed.child("retrain", step), watch)
 
 

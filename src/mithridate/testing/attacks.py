@@ -17,6 +17,7 @@ from mithridate.learner import predictions
 from mithridate.poison import Poison
 from mithridate.seeding import Seed
 from mithridate.testing.bench import Bench, CornerMark, toy_bench
+from mithridate.testing.resuming import check_crafting_resumes
 from mithridate.testing.surroundings import undisturbed
 from mithridate.threat import Linf
 from mithridate.trial import beginnings, noise_like
@@ -145,6 +146,7 @@ ATTACK_CHECKS: Mapping[str, Callable[[Attack, Bench], None]] = MappingProxyType(
         "beats noise": check_beats_noise,
         "cites its paper": check_cites_its_paper,
         "settings compare": check_settings_compare,
+        "resuming equals not stopping": check_crafting_resumes,
     }
 )
 

@@ -15,10 +15,12 @@ from mithridate.learner import Learner
 from mithridate.learners.augment import Augmentation
 from mithridate.learners.sgd import SGD
 from mithridate.models.mlp import MLP
+from mithridate.notes import Notes, no_notes
 from mithridate.poison import Poison, Trigger
 from mithridate.seeding import Seed
 from mithridate.source import Split
 from mithridate.threat import Linf, ThreatModel
+from mithridate.watch import Watch, silent
 
 
 def toy(rows: int, *, seed: int, side: int = 8) -> Dataset:
@@ -61,7 +63,14 @@ class Bench:
         return (spec or self.threat.goal).draw(self.data.train, self.data.test, Seed(seed))
 
     def craft(
-        self, attack: Attack, *, aims: Aims | None = None, threat: ThreatModel | None = None, seed: int = 5
+        self,
+        attack: Attack,
+        *,
+        aims: Aims | None = None,
+        threat: ThreatModel | None = None,
+        seed: int = 5,
+        watch: Watch = silent,
+        notes: Notes = no_notes,
     ) -> Poison:
         """The poison of ``attack``, checked against the threat model."""
         return craft(
@@ -71,6 +80,8 @@ class Bench:
             aims=aims or self.goal().known,
             surrogates=(self.learner,),
             seed=Seed(seed),
+            watch=watch,
+            notes=notes,
         )
 
 
