@@ -147,14 +147,20 @@ def differences(first: Array, second: Array) -> tuple[Array, Array, Array]:
 def sign_flip(differences: Sequence[float]) -> float:
     """Share of the 2^K signs of ``differences`` whose sum lies as far from 0 as theirs, on the same side, or farther.
 
-    The sums are counted value by value instead of sign by sign; differences are rounded to 1/2520.
+    The sums are counted value by value instead of sign by sign; differences are rounded to 1/2520. Thousands of trials
+    take milliseconds, because their differences are few fractions.
     """
     steps = [round(2520 * value) for value in differences]
-    sums, weights = np.zeros(1, dtype=np.int64), np.ones(1)
-    for step in steps:
-        sums, places = np.unique(np.concatenate([sums + step, sums - step]), return_inverse=True)
-        weights = np.bincount(places, np.tile(weights, 2)) / 2
-    return float(weights[sums >= abs(sum(steps))].sum())
+    unit = math.gcd(*steps) or 1
+    total = sum(abs(step) for step in steps) // unit
+    least = (abs(sum(steps)) // unit + total) // 2  # of all steps with a plus, to reach as far
+    weights, end = np.zeros(total + 1), 1  # chance of every sum of steps with a plus
+    weights[0] = 1.0
+    for step in sorted(abs(step) // unit for step in steps if step):
+        weights[:end] /= 2
+        weights[step : end + step] += weights[:end].copy()
+        end += step
+    return float(weights[least:].sum())
 
 
 def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
