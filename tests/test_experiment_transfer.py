@@ -82,7 +82,7 @@ class TestJobs:
     def test_of_pretraining_come_first_and_everything_waits_for_them(self) -> None:
         experiment = moving(victims=[starting(source()), starting(source(seed=1))], controls={"clean": 2, "noise": 1})
         jobs = experiment.jobs()
-        assert [job.kind for job in jobs[:3]] == ["pretraining", "pretraining", "surrogate"]
+        assert [job.kind for job in jobs[:3]] == ["pretraining", "pretraining", "clean"]
         first, waits = {job.key for job in jobs[:2]}, dict[str, set[str]]()
         for job in jobs:
             assert set(job.needs) <= waits.keys()
@@ -112,7 +112,7 @@ class TestJobs:
         """Weights of weights: both are pretrained here, the inner first."""
         deep = source(learner={**starting(source(seed=1)), **RECIPE}, seed=2)
         first, second, *rest = moving(victims=[starting(deep)]).jobs()
-        assert [first.kind, second.kind, rest[0].kind] == ["pretraining", "pretraining", "surrogate"]
+        assert [first.kind, second.kind, rest[0].kind] == ["pretraining", "pretraining", "clean"]
         assert second.needs == (first.key,)
         (inner, outer) = moving(victims=[starting(deep)]).pretrainings()
         assert (inner.seed, outer.seed) == (1, 2)

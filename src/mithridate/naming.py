@@ -23,6 +23,11 @@ def label(learner: Learner) -> str:
     return ", ".join([str(model.name), *start, *([f"{epochs} epochs"] if epochs else [])])
 
 
+def with_crew(attack: str, crew: str | None) -> str:
+    """An attack and the surrogates it crafts with: ``gradient-matching (crew four)``; the attack where none are told."""
+    return attack if crew is None else f"{attack} (crew {crew})"
+
+
 def weights_label(weights: Trained) -> str:
     """A short name of a pretraining: its network, its data, its seed."""
     return f"{label(weights.learner)}, on {weights.data.name}, seed {weights.seed}"
