@@ -24,7 +24,7 @@ def label(learner: Learner) -> str:
 
 
 def with_crew(attack: str, crew: str | None) -> str:
-    """An attack and the surrogates it crafts with: ``gradient-matching (crew four)``; the attack where none are told."""
+    """An attack and the surrogates it crafts with: ``gradient-matching (crew four)``; else its name alone."""
     return attack if crew is None else f"{attack} (crew {crew})"
 
 
