@@ -90,9 +90,30 @@ def _edge(fits: Callable[[Array], NDArray[np.bool_]], inside: float, outside: fl
 
 def _log_wealth(seen: Array, counts: NDArray[np.int64], tried: Array) -> Array:
     """The logarithm of the gambler's money, which was 1, for every mean ``tried``, ``(M,)`` in (0, 1)."""
-    bets = np.sin((2 * np.arange(_BETS) + 1) * np.pi / (4 * _BETS))[:, None] ** 2
+    bets = _bets()[:, None]
     up, down = bets / tried, (1 - bets) / (1 - tried)  # (bets, M)
     logs = np.zeros_like(up)
     for value, count in zip(seen, counts, strict=True):
         logs += count * np.log(value * up + (1 - value) * down)
     return np.asarray(np.logaddexp.reduce(logs, axis=0) - np.log(_BETS))
+
+
+def wealth_paths(values: Array, mean: float) -> Array:
+    """The gambler's money against one ``mean`` in (0, 1) after every trial, of many runs ``(runs, trials)``.
+
+    It stays below ``1 / (1 - confidence)`` as long as :func:`confidence_sequence` holds that mean.
+    """
+    bets = _bets()[:, None]
+    down = (1 - bets) / (1 - mean)
+    slope, money = bets / mean - down, np.ones((_BETS, len(values)))
+    paths = np.empty(values.shape)
+    with np.errstate(over="ignore", under="ignore"):  # unbounded riches, and next to nothing
+        for k, column in enumerate(values.T):
+            money *= slope * column + down
+            paths[:, k] = money.mean(0)
+    return paths
+
+
+def _bets() -> Array:
+    """The means that the money is spread over equally: nodes of Beta(1/2, 1/2), in (0, 1)."""
+    return np.asarray(np.sin((2 * np.arange(_BETS) + 1) * np.pi / (4 * _BETS)) ** 2)
