@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,10 +30,11 @@ from mithridate.learners.cached import Cached, training_key
 from mithridate.loading import load
 from mithridate.memory import halving, out_of_memory
 from mithridate.naming import label, perturbation_name, weights_label
+from mithridate.notes import EVERY, Notes
 from mithridate.poison import Poison
 from mithridate.polytope_view import polytope_view
 from mithridate.seeding import Seed
-from mithridate.settings import plain
+from mithridate.settings import fingerprint, plain
 from mithridate.source import Split
 from mithridate.training import Training, observed_training, peak_memory
 from mithridate.trial import Trial, accuracy, beginnings, calls_of, certified, confusion, judge, noise_like
@@ -41,6 +44,10 @@ from mithridate.watch import Watch, silent
 MEMORY = "memory"
 """Folder in a run for trainings that other jobs of it begin with; removed once nothing is left to do."""
 MEMORY_BYTES = 4 << 30
+NOTES = "notes"
+"""Folder in a run for where unfinished jobs stand, a folder for each; removed as they are done."""
+SAVE_EVERY = EVERY
+"""Seconds between two notes of where a job stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +62,37 @@ class Result:
 
 
 def perform(
-    experiment: Experiment, job: Job, *, folder: Path, device: torch.device, watch: Watch = silent
+    experiment: Experiment,
+    job: Job,
+    *,
+    folder: Path,
+    device: torch.device,
+    watch: Watch = silent,
+    save_every: float | None = None,
 ) -> list[Result]:
     """Do one job and return its rows. Files go to ``folder``; the store is written by the caller alone.
 
+    A job that was interrupted goes on where it stood, at most ``save_every`` seconds (:data:`SAVE_EVERY`) before.
     Raises :class:`ShortOfMemoryError` where memory runs out and nothing that changes no result can be lowered.
     """
     peak: list[int] = []
     data = _moved(data_of(experiment, job), device)
     with peak_memory(device, peak.append):
         try:
-            results = _WORK[job.kind](experiment, job, data, folder, watch)
+            results = _WORK[job.kind](experiment, job, data, folder, watch, save_every or SAVE_EVERY)
         except Exception as error:
             if not out_of_memory(error):
                 raise
             raise ShortOfMemoryError(_too_large(experiment, job, error)) from error
+    _forget(folder / NOTES / job.key)
     return [replace(result, row={**result.row, "peak_memory": peak[0]}) for result in results]
+
+
+def _forget(notes: Path) -> None:
+    """Remove the notes of a job that is done."""
+    shutil.rmtree(notes, ignore_errors=True)
+    with suppress(OSError):  # those of other jobs lie beside it
+        notes.parent.rmdir()
 
 
 def _too_large(experiment: Experiment, job: Job, error: BaseException) -> str:
@@ -98,7 +120,9 @@ def data_of(experiment: Experiment, job: Job) -> Split:
     return experiment.rows(job, load(experiment.data))
 
 
-def _pretraining(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+def _pretraining(
+    experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch, every: float
+) -> list[Result]:
     """Pretrain one of the networks that others start from; it is kept in the cache that all runs share."""
     weights, started = experiment.pretrainings()[job.run], time.perf_counter()
     found = weights.network(data.train.device, watch=watch)
@@ -115,39 +139,42 @@ def _pretraining(experiment: Experiment, job: Job, data: Split, folder: Path, wa
     return [Result(key=job.key, kind="pretraining", row=row)]
 
 
-def _surrogate(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+def _surrogate(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch, every: float) -> list[Result]:
     """Train a shared surrogate, so that crafting finds it in the cache."""
-    learner, known = cached_crew(experiment, folder, job.defense)[job.run], experiment.trial(job).known_rows(data)
+    crew = cached_crew(experiment, folder, job.defense, save_every=every)
+    learner, known = crew[job.run], experiment.trial(job).known_rows(data)
     found = observed_training(learner, known, seed=Seed(0), watch=watch, stage="surrogate")
     row = {"surrogate": job.run, "learner": label(experiment.crew()[job.run]), "curve": found.curve}
     row["seconds"] = found.seconds
     return [Result(key=job.key, kind="surrogate", row=row)]
 
 
-def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch, every: float) -> list[Result]:
     """Craft one poison and write it as a poison set."""
     trial, started = experiment.trial(job), time.perf_counter()
     goal = _goal(experiment, trial, _worth_attacking(experiment, data, folder))
-    crew = cached_crew(experiment, folder, experiment.faced(job.defense))
-    poison, lowered = _crafted(trial, data, goal, crew, watch)
-    seconds = time.perf_counter() - started
+    crew = cached_crew(experiment, folder, experiment.faced(job.defense), save_every=every)
+    key = fingerprint(job.key, trial.attack, data.train.device.type)
+    notes = Notes(folder / NOTES / job.key / "craft.part", key=key, every=every)
+    poison, lowered = _crafted(trial, data, goal, crew, watch, notes)
+    seconds = time.perf_counter() - started + notes.before
     result = keep(experiment, job, poison, goal=goal, crew=crew, data=data, folder=folder, seconds=seconds)
     return [replace(result, row={**result.row, **lowered})]
 
 
 def _crafted(
-    trial: Trial, data: Split, goal: Goal, crew: Sequence[Learner], watch: Watch
+    trial: Trial, data: Split, goal: Goal, crew: Sequence[Learner], watch: Watch, notes: Notes
 ) -> tuple[Poison, dict[str, int]]:
     """The poison of a trial; where memory was too short for the attack's ``micro_batch``, also the one that fitted."""
     size = _micro_batch(trial.attack)
     if not size:
-        return trial.craft(data, goal, surrogates=crew, watch=watch), {}
+        return trial.craft(data, goal, surrogates=crew, watch=watch, notes=notes), {}
     size = max(1, min(size, trial.threat.count(trial.known_rows(data))))  # more than there are rows would halve nothing
 
     def crafted(now: int) -> Poison:
         assert is_dataclass(trial.attack), "settings are dataclasses"
         lowered = trial.attack if now == size else replace(trial.attack, micro_batch=now)
-        return replace(trial, attack=lowered).craft(data, goal, surrogates=crew, watch=watch)
+        return replace(trial, attack=lowered).craft(data, goal, surrogates=crew, watch=watch, notes=notes)
 
     poison, fitting = halving(crafted, size=size, watch=watch)
     return poison, {"micro_batch": fitting} if fitting < size else {}
@@ -213,7 +240,7 @@ def _polytopes(
     ]
 
 
-def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch, every: float) -> list[Result]:
     """Train and judge one victim on the poison as exported, or on noise in its place."""
     trial = experiment.trial(job)
     found = poisonset.read(folder / "poisons" / job.needs[0], triggers=registry.triggers())
@@ -225,7 +252,8 @@ def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: 
         poison = noise_like(poison, base, threat=trial.threat, seed=noise_seed)
     poisoned = poison.apply(data.train)
     seed = trial.seed.child("victim", job.run)
-    training = observed_training(_defended(experiment, job, folder, poison.rows.ids), poisoned, seed=seed, watch=watch)
+    learner = _defended(experiment, job, folder, poison.rows.ids, save_every=every)
+    training = observed_training(learner, poisoned, seed=seed, watch=watch)
     row = {
         **_place(experiment, job, data.train),
         **_victim_row(experiment, job),
@@ -238,13 +266,13 @@ def _victim(experiment: Experiment, job: Job, data: Split, folder: Path, watch: 
     return [Result(key=job.key, kind="victim", row=row, files=files)]
 
 
-def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch) -> list[Result]:
+def _clean(experiment: Experiment, job: Job, data: Split, folder: Path, watch: Watch, every: float) -> list[Result]:
     """Train one victim on clean data and judge it on the targets of every trial that trains on the same rows.
 
     Where each trial has rows of its own, it begins as the poisoned victim of the same number does.
     """
     nobody, own = torch.zeros(0, dtype=torch.int64), experiment.resample
-    learner = _defended(experiment, job, folder, nobody)
+    learner = _defended(experiment, job, folder, nobody, save_every=every)
     learner = learner if own else Cached(learner=learner, folder=folder / "networks")
     seed = experiment.trial(job).seed.child("victim", job.run)
     seed = seed if own else Seed(experiment.seed).child("clean victim", job.run)
@@ -292,17 +320,22 @@ _WORK = {
 }
 
 
-def _defended(experiment: Experiment, job: Job, folder: Path, poison_ids: Tensor) -> Learner:
+def _defended(experiment: Experiment, job: Job, folder: Path, poison_ids: Tensor, *, save_every: float) -> Learner:
     """The victim's learner inside its defenses, the oracles among them told the truth.
 
     Where there are several stacks, trainings are remembered for a while: a filter's probe is the undefended network of
-    the same seed, and a control begins with the training of the defense it controls.
+    the same seed, and a control begins with the training of the defense it controls. Else those of a defense are
+    remembered until the job is done, so that it can go on with the one that was interrupted.
     """
     learner, found = experiment.victims[job.victim], experiment.stacks()
+    defenses = found[job.defense].defenses
     if len(found) > 1:
-        learner = Cached(learner=learner, folder=folder / MEMORY, room=MEMORY_BYTES)
+        learner = Cached(learner=learner, folder=folder / MEMORY, room=MEMORY_BYTES, save_every=save_every)
+    else:
+        own = folder / NOTES / job.key
+        learner = Cached(learner=learner, folder=own, save_every=save_every, keep=bool(defenses))
     truth = Truth(poison_ids=poison_ids)
-    return protect(learner, [defense.told(truth) for defense in found[job.defense].defenses])
+    return protect(learner, [defense.told(truth) for defense in defenses])
 
 
 def _judged(training: Training, aims: Sequence[Aims], data: Split, job: Job) -> list[dict[str, Any]]:
@@ -365,8 +398,13 @@ def _moved(data: Split, device: torch.device) -> Split:
     return Split(train=data.train.to(device), test=data.test.to(device), validation=validation, own=own)
 
 
-def cached_crew(experiment: Experiment, folder: Path, stack: int = BARE) -> list[Learner]:
-    """The surrogate learners inside a stack of defenses, each trained once for all trials, or once for each."""
+def cached_crew(
+    experiment: Experiment, folder: Path, stack: int = BARE, *, save_every: float = SAVE_EVERY
+) -> list[Learner]:
+    """The surrogate learners inside a stack of defenses, each trained once for all trials, or once for each.
+
+    Every ``save_every`` seconds it is noted where a training stands.
+    """
     trials_differ = experiment.resample or bool(experiment.training_rows and experiment.setups)  # in their rows
     shared = experiment.share_surrogates and not experiment.resample
     place, room = (folder / MEMORY, MEMORY_BYTES) if trials_differ else (folder / "networks", 0)
@@ -374,9 +412,12 @@ def cached_crew(experiment: Experiment, folder: Path, stack: int = BARE) -> list
     for k, learner in enumerate(experiment.crew(stack)):
         pinned = Seed(experiment.seed).child("surrogate", k) if shared else None
         if isinstance(learner, Unrollable):
-            found.append(UnrollableCached(learner=learner, folder=place, room=room, pinned=pinned))
+            kept: Cached = UnrollableCached(
+                learner=learner, folder=place, room=room, pinned=pinned, save_every=save_every
+            )
         else:
-            found.append(Cached(learner=learner, folder=place, room=room, pinned=pinned))
+            kept = Cached(learner=learner, folder=place, room=room, pinned=pinned, save_every=save_every)
+        found.append(kept)
     return found
 
 
