@@ -25,6 +25,7 @@ from mithridate.experiment import BARE, Experiment, Job, result_keys
 from mithridate.feature_attack import trained_networks
 from mithridate.feature_map import feature_map
 from mithridate.goal import Aims, Goal
+from mithridate.knowledge import Box
 from mithridate.learner import Learner, predictions
 from mithridate.learners.cached import Cached, training_key
 from mithridate.loading import load
@@ -153,7 +154,8 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
     """Craft one poison and write it as a poison set."""
     trial, started = experiment.trial(job), time.perf_counter()
     goal = _goal(experiment, trial, _worth_attacking(experiment, data, folder))
-    crew = cached_crew(experiment, folder, experiment.faced(job.defense), save_every=every)
+    everybody = cached_crew(experiment, folder, experiment.faced(job.defense), save_every=every)
+    crew = [everybody[number] for number in experiment.members(job)]
     key = fingerprint(job.key, trial.attack, data.train.device.type)
     notes = Notes(folder / NOTES / job.key / "craft.part", key=key, every=every)
     poison, lowered = _crafted(trial, data, goal, crew, watch, notes)
@@ -212,7 +214,7 @@ def keep(
         "trace": {name: list(curve) for name, curve in poison.trace.items()},
         "folder": f"poisons/{job.key}",
         "defense": experiment.defense_names()[job.defense] if experiment.adaptive else None,
-        "boxes": [experiment.box(job.attack, k, scenario=job.scenario) for k in range(len(experiment.victims))],
+        "boxes": [_box(experiment, job, victim) for victim in range(len(experiment.victims))],
         "polytope": _polytopes(trial, crew, data, poison, goal.known),
     }
     files = tuple(f"poisons/{job.key}/{name}" for name in (poisonset.MANIFEST, poisonset.TENSORS))
@@ -232,7 +234,7 @@ def _polytopes(
     if not trial.attack.in_feature_space or not len(poison.rows):
         return None
     names = [label(each) for each in trial.attack.crew(trial.surrogates)]
-    networks = trained_networks(trial.attack.crew(crew), data.train, seed=trial.seed.child("craft").child("surrogates"))
+    networks = trained_networks(trial.attack.crew(crew), data.train, seed=trial.crafting.child("surrogates"))
     return [
         {"network": name, **view}
         for name, model in zip(names, networks, strict=True)
@@ -306,7 +308,7 @@ def _clean_map(
     trial = experiment.trial(here)
     if experiment.setups and experiment.training_rows:  # of which the base rows of this trial are a part
         data = _moved(data_of(experiment, here), data.train.device)
-    picked = trial.threat.pick(trial.known_rows(data), goal.known, trial.seed.child("craft").child("pick"))
+    picked = trial.threat.pick(trial.known_rows(data), goal.known, trial.crafting.child("pick"))
     return feature_map(training.model, data.train, aims=goal.judged, poison_ids=picked)
 
 
@@ -436,7 +438,9 @@ def _place(experiment: Experiment, job: Job, train: Dataset) -> dict[str, Any]:
     """Where a row belongs in the tables."""
     threat = experiment.scenarios()[job.scenario]
     return {
-        "attack": experiment.attack_names()[job.attack],
+        "attack": experiment.attack_name(job),
+        "crew": experiment.crew_name(job.attack, job.crew),
+        "seed": job.seed,
         "scenario": experiment.scenario_names()[job.scenario],
         "trial": job.trial,
         "budget": threat.budget,
@@ -444,6 +448,10 @@ def _place(experiment: Experiment, job: Job, train: Dataset) -> dict[str, Any]:
         "radius_value": getattr(threat.perturbation, "radius", None),
         "training_rows": len(train),
     }
+
+
+def _box(experiment: Experiment, job: Job, victim: int) -> Box | None:
+    return experiment.box(job.attack, victim, scenario=job.scenario, crew=job.crew)
 
 
 def _victim_row(experiment: Experiment, job: Job) -> dict[str, Any]:
@@ -454,6 +462,6 @@ def _victim_row(experiment: Experiment, job: Job) -> dict[str, Any]:
         "control_of": [names[each] for each in stack.control_of] or None,
         "oracle": any(defense.oracle for defense in stack.defenses),
         "victim": experiment.victim_names()[job.victim],
-        "box": experiment.box(job.attack, job.victim, scenario=job.scenario) if job.kind != "clean" else None,
+        "box": _box(experiment, job, job.victim) if job.kind != "clean" else None,
         "run": job.run,
     }
