@@ -10,7 +10,7 @@ from mithridate.attack import problems as attack_problems
 from mithridate.dataset import Dataset
 from mithridate.defense import protect
 from mithridate.errors import DataError, MithridateError, ProblemsError
-from mithridate.experiment import Experiment, Job
+from mithridate.experiment import BARE, Experiment, Job
 from mithridate.feature_attack import FeatureAttack
 from mithridate.goal import Misclassify
 from mithridate.learner import Learner
@@ -44,9 +44,9 @@ def _attack_problems(experiment: Experiment, scenarios: Sequence[ThreatModel]) -
     """Attacks that cannot do what a scenario asks, the same sentence once."""
     found = [
         f"attacks[{k}]: {each}"
-        for k, attack in enumerate(experiment.attacks)
+        for k, crew in experiment.attackers()
         for threat in scenarios
-        for each in attack_problems(attack, threat, surrogates=experiment.crew())
+        for each in attack_problems(experiment.attacks[k], threat, surrogates=_crew(experiment, k, crew))
     ]
     return list(dict.fromkeys(found))
 
@@ -55,16 +55,21 @@ def _misfits(experiment: Experiment, scenarios: Sequence[ThreatModel], data: Spl
     """Attacks that cannot craft on this data with their surrogates, inside the defenses they reckon with."""
     faced = dict.fromkeys(map(experiment.faced, range(len(experiment.stacks()))))
     try:
-        crews = [experiment.crew(stack) for stack in faced]
+        crews = [(k, _crew(experiment, k, crew, stack)) for k, crew in experiment.attackers() for stack in faced]
     except MithridateError:
         return []  # a stack that cannot be worn, which is told of the defenses
     return [
         f"attacks[{k}]: {each}"
-        for k, attack in enumerate(experiment.attacks)
+        for k, crew in crews
         for threat in scenarios
-        for crew in crews
-        for each in attack.misfits(threat, data.train.space, crew)
+        for each in experiment.attacks[k].misfits(threat, data.train.space, crew)
     ]
+
+
+def _crew(experiment: Experiment, attack: int, crew: int, stack: int = BARE) -> list[Learner]:
+    """The surrogates that an attack crafts with, inside a stack."""
+    everybody = experiment.crew(stack)
+    return [everybody[number] for number in experiment.members(Job(kind="craft", attack=attack, crew=crew))]
 
 
 def _network_problems(experiment: Experiment, data: Split) -> list[str]:
