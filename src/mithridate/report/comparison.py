@@ -4,18 +4,23 @@ A defense is credited only where the undefended attack has landed, where its suc
 trials (the 95 % interval of the difference and the exact test of :func:`mithridate.stats.paired` agree), and, if it
 drops rows, where it is clearly lower than that of every control which dropped as many: of those that the experiment
 asks for, and at least of one that does something else than the defense itself.
+
+Tests are adjusted for all defenses that are compared against the same attack with the same victim (Holm 1979): with
+ten that do nothing, one would look clear by chance nearly every second time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from mithridate.report.adjusting import adjusted, adjusted_claims
 from mithridate.report.combinations import Cell, same_attack, success
 from mithridate.report.effects import Effect, drops, effect, mean
 from mithridate.report.load import Victim
 from mithridate.report.means import gap
+from mithridate.report.remembering import Networks, networks
 from mithridate.report.verdict import standing
 from mithridate.stats import Difference, Estimate, mean_interval, paired
 
@@ -60,6 +65,8 @@ class Comparison:
     estimate: Estimate
     """Its success."""
     drops: bool
+    landed: bool
+    """Whether the undefended attack has landed: without that nothing is to a defense's credit."""
     undefended: Against | None
     controls: tuple[Against, ...]
     missing: tuple[str, ...]
@@ -93,7 +100,24 @@ def comparisons(found: Sequence[Cell], cell: Cell) -> list[Comparison]:
     """Every ordinary defense that met the same attack as ``cell`` and has results, in the order of the tables."""
     same = same_attack(found, cell)
     ordinary = [each for each in same if each.poisoned and each.defense != "none" and not each.control_of]
-    return [_comparison(each, same) for each in ordinary]
+    return _side_by_side([_comparison(each, same) for each in ordinary])
+
+
+def _side_by_side(found: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons with their chances adjusted for each other, and what they are worth by these."""
+    against = [each.undefended for each in found if each.undefended]
+    plain = iter(adjusted([each.difference for each in against]))
+    claims = adjusted_claims([[rival.difference for rival in each.rivals] for each in found])
+    return [_settled(each, plain, iter(rivals)) for each, rivals in zip(found, claims, strict=True)]
+
+
+def _settled(found: Comparison, plain: Iterator[Difference], rivals: Iterator[Difference]) -> Comparison:
+    undefended = replace(found.undefended, difference=next(plain)) if found.undefended else None
+    controls = tuple(
+        each if each.name in found.twins else replace(each, difference=next(rivals)) for each in found.controls
+    )
+    settled = replace(found, undefended=undefended, controls=controls)
+    return replace(settled, worth=_worth(settled))
 
 
 def _comparison(cell: Cell, same: Sequence[Cell]) -> Comparison:
@@ -103,22 +127,19 @@ def _comparison(cell: Cell, same: Sequence[Cell]) -> Comparison:
     beside = [each for each in same if cell.defense in each.control_of and _is_matched(each) and each.poisoned]
     controls = tuple(found for each in beside if (found := _against(cell, each)))
     twins = _twins(cell, beside)
-    rivals = tuple(each for each in controls if each.name not in twins)
     wanted = [name for name in CONTROLS if cell.asked is None or name in cell.asked]
     there = {each.name for each in controls} | set(twins)
-    missing = tuple(name for name in wanted if name not in there) if dropping else ()
-    undefended = _against(cell, plain) if plain else None
-    landed = plain is not None and standing(plain) == "landed"
     return Comparison(
         cell=cell,
         effect=effect(cell, plain),
         estimate=estimate,
         drops=dropping,
-        undefended=undefended,
+        landed=plain is not None and standing(plain) == "landed",
+        undefended=_against(cell, plain) if plain else None,
         controls=controls,
-        missing=missing,
+        missing=tuple(name for name in wanted if name not in there) if dropping else (),
         twins=twins if dropping else (),
-        worth=_worth(landed, undefended, rivals, missing, dropping),
+        worth="missing",
         accuracy=_accuracy(cell, plain) if plain else None,
     )
 
@@ -139,33 +160,31 @@ def _twins(cell: Cell, beside: Sequence[Cell]) -> tuple[str, ...]:
     return ()
 
 
-def _worth(
-    landed: bool, undefended: Against | None, controls: Sequence[Against], missing: Sequence[str], dropping: bool
-) -> Worth:
+def _worth(found: Comparison) -> Worth:
     """What may be said, the most cautious first."""
-    if undefended is None:
+    if found.undefended is None:
         return "missing"
-    if undefended.difference.above:
+    if found.undefended.difference.above:
         return "worse"
-    if not landed:
+    if not found.landed:
         return "unlanded"
-    if not undefended.difference.below:
+    if not found.undefended.difference.below:
         return "none"
-    if not dropping:
+    if not found.drops:
         return "lower"
-    if missing or not controls:
+    if found.missing or not found.rivals:
         return "uncontrolled"
-    if not all(each.equal for each in controls):
+    if not all(each.equal for each in found.rivals):
         return "unequal"
-    return "beyond" if all(each.difference.below for each in controls) else "dropping"
+    return "beyond" if all(each.difference.below for each in found.rivals) else "dropping"
 
 
 def _against(cell: Cell, other: Cell) -> Against | None:
     """Two combinations over the trials that both have; None where there are none."""
-    shared = {victim.trial for victim in cell.poisoned} & {victim.trial for victim in other.poisoned}
+    shared = networks(cell.poisoned).trials.keys() & networks(other.poisoned).trials.keys()
     if not shared:
         return None
-    own, its = ([each for each in side.poisoned if each.trial in shared] for side in (cell, other))
+    own, its = (_within(side.poisoned, shared) for side in (cell, other))
     estimate = success(its)
     assert estimate is not None
     name = next((each for each in CONTROLS if each in other.defense), other.defense)
@@ -179,14 +198,21 @@ def _against(cell: Cell, other: Cell) -> Against | None:
     )
 
 
-def _difference(own: Sequence[Victim], its: Sequence[Victim], trials: set[int]) -> Difference:
+def _difference(own: Sequence[Victim], its: Sequence[Victim], trials: Set[int]) -> Difference:
     """Success of one side less that of the other over the trials of both."""
     graded = gap(own, its) if own[0].graded else None
     return graded or paired(_by_trial(own, trials), _by_trial(its, trials))
 
 
-def _by_trial(victims: Sequence[Victim], trials: set[int]) -> list[list[float]]:
-    return [[each.success for each in victims if each.trial == trial] for trial in sorted(trials)]
+def _within(victims: Sequence[Victim], trials: Set[int]) -> Networks:
+    """The networks of some trials; all of them, with what they remember, where those are all their trials."""
+    found = networks(victims)
+    return found if found.trials.keys() <= trials else Networks(each for each in found if each.trial in trials)
+
+
+def _by_trial(victims: Sequence[Victim], trials: Set[int]) -> list[list[float]]:
+    grouped = networks(victims).trials
+    return [[each.success for each in grouped[trial]] for trial in sorted(trials)]
 
 
 def _equal(own: Sequence[Victim], its: Sequence[Victim]) -> bool:
@@ -203,10 +229,9 @@ def _accuracy(cell: Cell, plain: Cell) -> Estimate | None:
             return None
         return Estimate(mean=found.mean, low=found.low, high=found.high, trials=found.trials, victims=found.trials)
     gaps = []
-    for trial in sorted({victim.trial for victim in cell.poisoned}):
-        own, its = (
-            mean(victim.clean_accuracy for victim in side.poisoned if victim.trial == trial) for side in (cell, plain)
-        )
+    both = [networks(side.poisoned).trials for side in (cell, plain)]
+    for trial in sorted(both[0]):
+        own, its = (mean(victim.clean_accuracy for victim in side.get(trial, ())) for side in both)
         if own is not None and its is not None:
             gaps.append(own - its)
     return mean_interval(gaps) if gaps else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mithridate.report.combinations import Cell
 from mithridate.report.load import Victim
+from mithridate.report.remembering import remembered
 from mithridate.report.treatment import Certificate, Treatment
 
 
@@ -28,11 +29,14 @@ class Effect:
     """That time over the time of an undefended network."""
     facts: Mapping[str, float]
     """What the defense reports of itself."""
+    described: int
+    """Networks that ``facts`` are of: those whose whole row was read."""
 
 
 def effect(cell: Cell, plain: Cell | None) -> Effect:
     """The effect of the defense of ``cell``; ``plain`` is the same attack without one."""
-    treatments = [victim.treatment for victim in once(cell.poisoned)]
+    trained = once(cell.poisoned)
+    treatments = [victim.treatment for victim in trained]
     time, usual = _seconds(cell), _seconds(plain) if plain else None
 
     def over(value: Callable[[Treatment], float | None]) -> float | None:
@@ -45,7 +49,8 @@ def effect(cell: Cell, plain: Cell | None) -> Effect:
         clean_drop=over(lambda each: each.clean_drop),
         seconds=time,
         times=time / usual if time and usual else None,
-        facts=_facts(treatments),
+        facts=_facts([victim.treatment for victim in trained if victim.whole]),
+        described=sum(victim.whole for victim in trained),
     )
 
 
@@ -66,16 +71,25 @@ def average(found: Sequence[Certificate]) -> Certificate:
 
 def drops(cell: Cell, found: Iterable[Cell]) -> bool:
     """Whether a defense removes rows: it has done so, or has a control that removes as many."""
-    removed = any(victim.treatment.dropped for victim in (*cell.poisoned, *cell.noise, *cell.clean))
+    groups = (cell.poisoned, cell.noise, cell.clean)
+    removed = any(_removed(group) for group in groups)
     return removed or any(cell.defense in other.control_of for other in found)
 
 
 def once(victims: Sequence[Victim]) -> list[Victim]:
     """One row for each training: the first."""
+    return remembered(victims, "once", lambda: _once(victims))
+
+
+def _once(victims: Sequence[Victim]) -> list[Victim]:
     firsts: dict[str, Victim] = {}
     for victim in victims:
         firsts.setdefault(victim.training, victim)
     return list(firsts.values())
+
+
+def _removed(victims: Sequence[Victim]) -> bool:
+    return remembered(victims, "removed", lambda: any(victim.treatment.dropped for victim in victims))
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -85,7 +99,8 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 
 def _seconds(cell: Cell) -> float | None:
-    return mean(victim.seconds or None for victim in once(cell.poisoned))
+    victims = cell.poisoned
+    return remembered(victims, "seconds", lambda: mean(victim.seconds or None for victim in once(victims)))
 
 
 def _facts(treatments: Sequence[Treatment]) -> dict[str, float]:

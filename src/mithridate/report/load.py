@@ -11,7 +11,7 @@ from mithridate.report.degrading import Degradation, degradation
 from mithridate.report.grid import Grid, grid
 from mithridate.report.origins import Pretraining, Published, pretraining, published
 from mithridate.report.planes import Polytope, polytopes
-from mithridate.report.reading import MOST, Partial, read_victims
+from mithridate.report.reading import MOST, Partial, read_crafts, read_victims
 from mithridate.report.remembering import Remembering
 from mithridate.report.values import mapping, number, series, whole
 from mithridate.report.victims import Control as Control
@@ -50,6 +50,8 @@ class Craft:
     """Where the poison set lies, relative to the run folder."""
     polytopes: tuple[Polytope, ...]
     """Where the poison lies, by surrogate; empty for attacks outside feature space."""
+    micro_batch: int | None = None
+    """Rows at once with which it fitted into memory, where that had to be lowered; None elsewhere."""
 
     @property
     def share(self) -> float | None:
@@ -139,14 +141,13 @@ def read(folder: Path, *, most: int = MOST) -> Run:
     """
     with Store(folder) as store:
         meta, failures = store.meta(), store.failures()
-        crafts, surrogates, pretrainings = (
-            store.rows(kind, planned=True) for kind in ("craft", "surrogate", "pretraining")
-        )
+        surrogates, pretrainings = (store.rows(kind, planned=True) for kind in ("surrogate", "pretraining"))
         order, experiment = grid(meta.get("names")), mapping(meta.get("experiment"))
         classes = tuple(str(name) for name in meta.get("classes") or ())
         goal = degradation(experiment, classes)
         appended = mapping(experiment.get("threat")).get("rows") == "append"
         victims, partial = read_victims(store, order, graded=goal is not None, appended=appended, most=most)
+        crafts = read_crafts(store)
     planned = meta.get("jobs")
     notes = [str(note) for note in meta.get("notes") or ()]
     return Run(
@@ -194,4 +195,5 @@ def _craft(row: Mapping[str, Any]) -> Craft:
         trace=series(row.get("trace")),
         folder=str(row.get("folder") or f"poisons/{row['key']}"),
         polytopes=polytopes(row.get("polytope")),
+        micro_batch=whole(row.get("micro_batch")),
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from scipy.stats import t
 
 from mithridate.report.load import Victim
+from mithridate.report.remembering import remembered
 from mithridate.stats import Difference, Estimate, mean_interval, sign_flip
 
 _SPREAD = 1e-6
@@ -27,6 +28,12 @@ def average(victims: Sequence[Victim], value: Value = of_success) -> Estimate | 
     that all trials share), they are trainings. A single part has no spread, nor have equal ones: their interval is the
     mean itself, which the words for it do not show as one, because it is no certainty.
     """
+    if value is of_success:
+        return remembered(victims, "average", lambda: _average(victims, value))
+    return _average(victims, value)
+
+
+def _average(victims: Sequence[Victim], value: Value) -> Estimate | None:
     parts = list(_parts(victims, value).values())
     if not parts:
         return None

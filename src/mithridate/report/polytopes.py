@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mithridate.report import feature_drawings
+from mithridate.report.combinations import cells
 from mithridate.report.figures import Figure
 from mithridate.report.load import Craft, Run
 from mithridate.report.planes import Polytope
+from mithridate.report.remembering import networks
 from mithridate.report.verdict import hits_of
 from mithridate.report.words import length, plural
 
@@ -137,8 +139,9 @@ def _shares(coefficients: Sequence[float]) -> Shares | None:
 
 def _outcome(run: Run, craft: Craft) -> str:
     """How many undefended networks of the trial did what the poisoner wanted; empty where none was judged."""
-    place = (craft.attack, craft.scenario, craft.trial, "attack", "none")
-    judged = [v for v in run.victims if (v.attack, v.scenario, v.trial, v.control, v.defense) == place]
+    place = (craft.attack, craft.scenario, "none")
+    same = [cell for cell in cells(run) if (cell.attack, cell.scenario, cell.defense) == place]
+    judged = [victim for cell in same for victim in networks(cell.poisoned).trials.get(craft.trial, ())]
     if not judged:
         return ""
     hits, total, unit = hits_of(judged)

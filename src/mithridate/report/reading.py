@@ -27,6 +27,11 @@ _NAMES = (
     "training_rows", "reused",
 )  # fmt: skip
 _PARTS: tuple[Part, ...] = ("scenario", "attack", "victim", "defense")
+_CRAFTS = 2000
+"""Crafts of which the curves are all read."""
+_LOT = 500
+"""Crafts read at once."""
+_Lines = Generator[tuple[Any, ...], None, None]
 _UNREAD: Mapping[str, tuple[float, ...]] = {}
 Codes = NDArray[np.int64]
 
@@ -60,7 +65,7 @@ def read_victims(
     """
     with _uncollected():
         scalars = _Scalars(graded=graded, appended=appended)
-        with closing(cast("Generator[tuple[Any, ...], None, None]", store.scalars(_NAMES, "victim"))) as lines:
+        with closing(cast(_Lines, store.scalars(_NAMES, "victim"))) as lines:
             found = [scalars.victim(line) for line in lines]
         if len(found) <= most:
             rows = order.sorted(store.rows("victim", planned=True))
@@ -73,6 +78,29 @@ def read_victims(
         wholes = {row["key"]: victim(row, graded=graded) for row in kept}
         found = [wholes.get(each.key, each) for each in found]
     return tuple(found), Partial(read=len(wholes), of=len(found))
+
+
+def read_crafts(store: Store) -> list[dict[str, Any]]:
+    """The planned crafts' rows in the order they were added.
+
+    Of very many, only those of the first trials of every attack and scenario have their curves and the views of their
+    surrogates. They are read in lots: one row may hold thousands of points.
+    """
+    with closing(cast(_Lines, store.scalars(("key", "attack", "scenario", "trial"), "craft"))) as lines:
+        found = list(lines)
+    trials: dict[tuple[Any, Any], set[Any]] = {}
+    for _, attack, scenario, trial in found:
+        trials.setdefault((attack, scenario), set()).add(trial)
+    last = {place: sorted(each, key=lambda trial: trial or 0)[:_CARDS][-1] or 0 for place, each in trials.items()}
+    keys = [each[0] for each in found]
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(keys), _LOT):
+        lot = store.rows("craft", keys=keys[start : start + _LOT], planned=True)
+        for row in lot if len(keys) > _CRAFTS else ():
+            if (row.get("trial") or 0) > last[row.get("attack"), row.get("scenario")]:
+                row |= {"trace": None, "polytope": None}
+        rows += lot
+    return rows
 
 
 @contextmanager

@@ -36,7 +36,8 @@ def summary(run: Run) -> dict[str, Any]:
     know; ``dropped`` (rows), ``dropped_share``, ``poison_recall`` and ``clean_drop`` (shares of the poisoned and of the
     clean rows that were removed), ``facts`` and ``certified`` are means over the poisoned trainings, as are
     ``seconds_per_victim`` and ``times_undefended``. ``comparison`` (null for controls, and without defense) says what
-    the defense is ``worth``, with the differences in success over the trials that both sides have.
+    the defense is ``worth``, with the differences in success over the trials that both sides have; each ``chance`` is
+    adjusted for as many defenses as ``adjusted_for`` says.
 
     Of attacks that degrade, ``success`` and the rates beside it are means of the share of test rows that is wrong, or
     mistaken as wished (``measure`` says which), with Student's t intervals over trials; bounds that are equal are no
@@ -45,22 +46,39 @@ def summary(run: Run) -> dict[str, Any]:
     interval and p, ``error`` (over the whole test set, in [0, 1]), ``total_share`` (poisoned rows in all that is
     trained on), and ``of_verdict`` where attack, scenario and victim are those of the verdict. That stands beside the
     rows as ``verdict``, with its ``sentence``, its ``standing`` and what says so (``words``).
+
+    ``seconds_saved`` is the computing time of networks, and of what defenses did, that was found done and not spent
+    again. Of a very large run, ``read_whole`` says of how many networks (``read`` of ``of``) the whole rows were read:
+    ``facts`` and ``certified`` are means over those (``facts_of`` networks of a row), all else is over all; null where
+    every row was.
     """
     every = cells(run)
     found = [cell for cell in every if cell.poisoned]
     rows = [row for group in _groups(found) for row in _rows(run, group)]
     said = damage(run, every)
+    whole = {"seconds_saved": run.seconds_saved, "read_whole": _read_whole(run)}
     if said is None:
-        return {"rows": rows}
+        return {"rows": rows} | whole
     verdict = {"sentence": said.sentence, "standing": said.standing, "words": said.standing_text}
-    return {"rows": _degraded(run, found, rows, said.cell), "verdict": verdict}
+    return {"rows": _degraded(run, found, rows, said.cell), "verdict": verdict} | whole
 
 
 def write_summary(folder: Path) -> Path:
     """Write ``summary.json`` into a run folder. Raises :class:`~mithridate.errors.StoreError`."""
     path = Path(folder) / "summary.json"
-    write_atomically(path, json.dumps(summary(read(folder)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, as_json(read(folder)))
     return path
+
+
+def as_json(run: Run) -> str:
+    """What ``summary.json`` holds."""
+    return json.dumps(summary(run), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _read_whole(run: Run) -> dict[str, Any] | None:
+    if run.partial is None:
+        return None
+    return {"read": run.partial.read, "of": run.partial.of, "words": run.partial.words}
 
 
 def _degraded(run: Run, found: Sequence[Cell], rows: Sequence[dict[str, Any]], chosen: Cell) -> list[dict[str, Any]]:
@@ -158,6 +176,7 @@ def _defended(cell: Cell, plain: Cell | None) -> dict[str, Any]:
         "seconds_per_victim": found.seconds,
         "times_undefended": found.times,
         "facts": {name: value if math.isfinite(value) else "infinite" for name, value in found.facts.items()},
+        "facts_of": found.described,
         "certified": {"radius": list(certificate.radius), "accuracy": list(certificate.accuracy)}
         if certificate
         else None,
@@ -181,6 +200,7 @@ def _against(other: Against) -> dict[str, Any]:
     return {
         "difference": {"mean": found.mean, "low": found.low, "high": found.high},
         "chance": found.chance,
+        "adjusted_for": found.family,
         "trials": found.trials,
     }
 

@@ -66,7 +66,7 @@ def verdict(run: Run) -> Verdict | None:
 
 def hits_of(victims: Sequence[Victim]) -> tuple[int, int, str]:
     """Hits, out of how many, and of what: networks where each has one target, or else targets."""
-    if all(len(victim.targets) <= 1 for victim in victims):
+    if all((len(victim.targets) if victim.whole else victim.judged) <= 1 for victim in victims):
         return sum(victim.success >= 0.5 for victim in victims), len(victims), "network"
     hits = sum(round(victim.success * victim.judged) for victim in victims)  # targets holds a few of many
     return hits, sum(victim.judged for victim in victims), "target"
@@ -94,12 +94,13 @@ def _what(run: Run, victims: Sequence[Victim]) -> str:
     """What the networks did to their target, by name where every target has the same two classes."""
     targets = [target for victim in victims for target in victim.targets]
     pairs = {(target.true, target.wanted) for target in targets}
-    one = len({(victim.trial, target.id) for victim in victims for target in victim.targets}) == 1
+    every = all(victim.whole for victim in victims)
+    one = every and len({(victim.trial, target.id) for victim in victims for target in victim.targets}) == 1
     if not targets:
         return "did what the poisoner wanted"
     if all(wanted is None for _, wanted in pairs):
         return "got this target wrong" if one else "got their target wrong"
-    if len(pairs) > 1:
+    if len(pairs) > 1 or not every:
         return "called their target what the poisoner wanted"
     true, wanted = pairs.pop()
     new = with_article(run.class_name(wanted))
