@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 
-from mithridate import config
+from mithridate import config, methods
+from mithridate.defense import HookDefense
 from mithridate.errors import ConfigError
 from mithridate.experiment import Experiment, Job
+from mithridate.learner import Hook, Learner
 from mithridate.loading import data_digest, load
+from mithridate.seeding import Seed
 from mithridate.settings import METHOD, fingerprint
 from mithridate.setups import setups
 from tests.runs import tiny
@@ -196,3 +199,27 @@ class TestSeeds:
             for trial in trials
         }
         assert (len(trials), len(targets), len(picks)) == (3, 1, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stranger(HookDefense):
+    """A defense that is not this package's."""
+
+    name: ClassVar[str] = "stranger"
+
+    def hook(self, learner: Learner, seed: Seed) -> Hook:
+        return Hook()
+
+
+def test_of_methods_that_are_not_ours_change_with_their_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours are in the store's hands, which asks when one has changed."""
+    experiment = replace(tiny(), defenses=((), (Stranger(),)))
+
+    def keys(version: str) -> dict[int, set[str]]:
+        monkeypatch.setattr(methods, "version", lambda cls: version)
+        return {stack: {job.key for job in experiment.jobs() if job.defense == stack} for stack in range(2)}
+
+    one, other = keys("one"), keys("other")
+    assert one[0] == other[0] == {job.key for job in tiny().jobs() if job.defense == 0}
+    assert len(one[1]) == len(other[1]) > 0
+    assert not one[1] & other[1]

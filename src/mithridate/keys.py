@@ -10,9 +10,10 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mithridate.job import Job
+from mithridate.job import BARE, Job, JobKind
 from mithridate.learner import Learner
 from mithridate.loading import data_digest
+from mithridate.methods import outside
 from mithridate.seeding import Seed
 from mithridate.settings import METHOD, plain
 from mithridate.setups import setups
@@ -44,11 +45,14 @@ class Keys:
         self._cut = cache(self._cut_texts)
         self._template = cache(self._template_pieces)
         self._beginning = cache(self._beginning_texts)
+        self._strangers = cache(self._stranger_texts)
         self._chosen = cache(lambda: [_text(experiment.targets), _text(experiment.crew())])
 
     def of(self, job: Job) -> str:
         """The key of a job, whatever key it bears."""
-        text = f"[{METHOD}, [{', '.join(self._decides(job))}]]"
+        shared = job.kind in ("pretraining", "surrogate")  # numbered by ``run``
+        place = (job.kind, job.scenario, job.attack, job.crew, job.victim, job.defense, job.run if shared else 0)
+        text = f"[{METHOD}, [{', '.join([*self._decides(job), *self._strangers(*place)])}]]"
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def _decides(self, job: Job) -> list[str]:
@@ -111,6 +115,37 @@ class Keys:
         experiment, crew = self._experiment, self._experiment.crew()
         taking_part = crew if experiment.targets != "any" else [crew[number] for number in members]
         return _beginnings([*taking_part, experiment.victims[victim]])
+
+    def _stranger_texts(self, kind: JobKind, *place: int) -> list[str]:
+        """The code versions of the methods behind a result that are not this package's, which it cannot vouch for."""
+        scenario, attack, crew, victim, defense, run = place
+        job = Job(kind=kind, scenario=scenario, attack=attack, crew=crew, victim=victim, defense=defense, run=run)
+        found = outside(*self._methods(job))
+        return [_text({"methods": found})] if found else []
+
+    def _methods(self, job: Job) -> list[Any]:
+        """The settings in which the methods stand that decide a job's result."""
+        experiment, crew = self._experiment, self._experiment.crew()
+        if job.kind == "pretraining":
+            return [experiment.pretrainings()[job.run]]
+        if job.kind == "surrogate":
+            worn = () if job.defense == BARE else experiment.stacks()[job.defense].defenses
+            return [crew[job.run], worn]
+        chosen = [crew] if experiment.targets != "any" else []
+        victim = [experiment.victims[job.victim], experiment.stacks()[job.defense].defenses]
+        if job.kind == "clean":
+            return [*chosen, *victim, experiment.threat.goal]
+        faced = experiment.faced(job.defense)
+        reckoned = [] if faced == BARE else [experiment.stacks()[faced].defenses]
+        members = [crew[number] for number in experiment.members(job)]
+        return [
+            *chosen,
+            *victim,
+            *reckoned,
+            members,
+            experiment.attacks[job.attack],
+            experiment.scenarios()[job.scenario],
+        ]
 
     def _cut_texts(self, trial: int | None, is_surrogate: bool) -> list[str]:
         """What decides which rows a job has, beside the number of training rows and the base rows of its trial."""
