@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from mithridate import campaign, loading
+from mithridate import campaign, loading, opening
 from mithridate import work as work_module
 from mithridate.errors import ProblemsError, StoreError
 from mithridate.executor import Ended
@@ -122,7 +122,7 @@ class TestFolder:
         self, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder = copy_of(finished, tmp_path)
-        monkeypatch.setattr(campaign, "METHOD", 99)
+        monkeypatch.setattr(opening, "METHOD", 99)
         with pytest.raises(StoreError, match="results do not compare"):
             begun(tiny(), folder)
 
@@ -197,17 +197,6 @@ class TestFailure:
         with Store(tmp_path) as store:
             assert store.failures() == []
         assert results(tmp_path) == results(finished)
-
-    def test_of_a_tampered_poison_is_recorded_as_a_sentence(self, finished: Path, tmp_path: Path) -> None:
-        folder = copy_of(finished, tmp_path)
-        victim = next(job for job in tiny().jobs() if job.kind == "attack")
-        poison = folder / "poisons" / victim.needs[0] / "poison.safetensors"
-        poison.write_bytes(poison.read_bytes()[:-7])
-        forget(folder, [victim.key])
-        (ended,) = carried_out(tiny(), folder)
-        assert re.search(r"does not have the SHA-256 .* copy the whole folder again", ended.error)
-        with Store(folder) as store:
-            assert [failure.message for failure in store.failures()] == [ended.error]
 
     def test_of_the_store_stops_the_run_and_loses_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

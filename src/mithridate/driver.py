@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
-from pathlib import Path
+from dataclasses import fields, replace
 from types import TracebackType
 from typing import Any
 
+from mithridate.artefacts import described
 from mithridate.database import connect
 from mithridate.errors import StoreError
 from mithridate.executor import Ended, Report
@@ -18,10 +17,12 @@ from mithridate.experiment import Job
 from mithridate.jobqueue import Entry, JobQueue
 from mithridate.store import Artefact, Failure, Store
 from mithridate.watch import Step
-from mithridate.work import Result
 
 HEARTBEAT = 3.0
 """Seconds between heartbeats: what ``mithridate status`` shows is that old at most."""
+
+
+_FULL = ("No space left on device", "Disk quota exceeded", "the disk is full")
 
 
 class Driver:
@@ -29,6 +30,8 @@ class Driver:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.again: set[str] = set()
+        """Jobs whose rows were put aside, because a poison came out otherwise than before."""
         self._leased: set[str] = set()
         self._steps: dict[str, tuple[str, int, int]] = {}
         self._guard = threading.Lock()
@@ -49,39 +52,57 @@ class Driver:
                 self._store.queue.release()
 
     def watching(self, report: Report) -> Report:
-        """``report``, with each job leased at its first step, and the last step kept for the heartbeat."""
+        """``report``, with the last step of each job kept for the heartbeat."""
 
         def watch(job: Job, step: Step) -> None:
-            self.started(job)
             with self._guard:
                 self._steps[job.key] = (step.stage, step.done, step.total)
             report(job, step)
 
         return watch
 
-    def started(self, job: Job) -> None:
-        """Lease a job, unless it is leased already."""
-        if job.key not in self._leased:
-            self._store.queue.lease(job.key)
-            self._leased.add(job.key)
+    def started(self, job: Job, where: str = "") -> None:
+        """Lease a job that is begun, or begun once more; executors call this."""
+        self._store.queue.lease(job.key, where)
+        self._leased.add(job.key)
 
     def record(self, ended: Ended) -> None:
-        """Write how a job ended, in one transaction."""
-        job = ended.job
-        if not ended.lost:
+        """Write how a job ended, in one transaction. Raises :class:`StoreError` where the disk is full.
+
+        A poison that was crafted again and came out otherwise puts the rows aside that the old one led to:
+        ``again`` then names the jobs that wait once more.
+        """
+        job, queue = ended.job, self._store.queue
+        if not ended.lost and job.key not in self._leased:
             self.started(job)
         if ended.error:
-            self._store.fail(Failure(key=job.key, kind=job.kind, message=ended.error, trace=ended.trace))
-            self._store.queue.release(job.key, state="lost" if ended.lost else "failed")
+            if any(word in ended.error + ended.trace for word in _FULL):
+                raise StoreError(f"the disk is full ({ended.error}); free space and run again: what is done is kept")
+            failure = Failure(key=job.key, kind=job.kind, message=ended.error, trace=ended.trace)
+            self._store.fail(replace(failure, attempts=queue.attempts(job.key)))
+            queue.release(job.key, state="lost" if ended.lost else "failed")
         else:
             # a clean victim is asked again when trials are added: the rows of its first training stay as they are
             there = self._store.there([each.key for each in ended.results]) if job.kind == "clean" else set()
             rows = [(each.key, each.kind, each.row) for each in ended.results if each.key not in there]
-            files = [_artefact(self._store.folder, path, job) for path in _files(ended.results)]
+            files = [described(self._store.folder, path, job=job.key) for each in ended.results for path in each.files]
+            self._put_aside(job, files)
             self._store.add_all(rows, artefacts=files, job=job.key)
         self._leased.discard(job.key)
         with self._guard:
             self._steps.pop(job.key, None)
+
+    def _put_aside(self, job: Job, files: Sequence[Artefact]) -> None:
+        """Supersede the rows of the victims of a poison that differs from what it was."""
+        if job.kind != "craft":
+            return
+        before = {each.path: each.sha256 for each in self._store.artefacts([job.key])}
+        own = [each for each in files if not each.path.endswith("manifest.json")]  # which names versions of libraries
+        if all(before.get(each.path, each.sha256) == each.sha256 for each in own):
+            return
+        victims = self._store.queue.dependents([job.key])
+        if self._store.supersede(victims, why=f"the poison {job.key} was lost and came out otherwise"):
+            self.again |= victims
 
     def _beat(self) -> None:
         """Renew leases until all is over; what cannot be written now is written at the next beat."""
@@ -110,17 +131,3 @@ def from_plain(entry: Entry) -> Job:
     """The job of an entry in the queue."""
     found: Mapping[str, Any] = entry.job
     return Job(**{**found, "needs": tuple(found.get("needs", ())), "key": entry.key})
-
-
-def _files(results: Sequence[Result]) -> Iterator[str]:
-    """The files that rows depend on, relative to the run folder."""
-    for each in results:
-        if each.kind == "craft":
-            yield from (f"poisons/{each.key}/{name}" for name in ("manifest.json", "poison.safetensors"))
-        elif each.row.get("dropped_images"):
-            yield str(each.row["dropped_images"])
-
-
-def _artefact(folder: Path, path: str, job: Job) -> Artefact:
-    content = (folder / path).read_bytes()
-    return Artefact(path=path, job=job.key, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))

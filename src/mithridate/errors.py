@@ -52,6 +52,17 @@ class StoreError(MithridateError):
     """A run folder cannot be written, is damaged, or belongs to another experiment."""
 
 
+class ChangedMethodsError(StoreError):
+    """The code of methods has changed since rows in a run folder were computed. ``names`` are these methods'."""
+
+    def __init__(self, folder: object, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(
+            f"the code of {', '.join(names)} has changed since the run in '{folder}' was begun; say --changed keep to "
+            "go on beside the old rows (the report says so), or --changed redo to put them aside and do them again"
+        )
+
+
 class DeviceError(MithridateError):
     """The device asked for is not there."""
 

@@ -114,14 +114,14 @@ class JobQueue:
         with sentences(self._path):
             yield from self._entries(where, states)
 
-    def lease(self, key: str) -> None:
-        """Say that a job has been started here, once more."""
+    def lease(self, key: str, where: str = "") -> None:
+        """Say that a job has been started once more, and where (else: in this process)."""
         now = time.time()
         with sentences(self._path), transaction(self._base):
             self._base.execute(
                 "UPDATE jobs SET state = 'running', owner = ?, leased_until = ?, beat = ?, started = ?, ended = NULL, "
                 "attempts = attempts + 1, stage = NULL, done_steps = NULL, total_steps = NULL WHERE key = ?",
-                (owner(), now + LEASE, now, now, key),
+                (where or owner(), now + LEASE, now, now, key),
             )
 
     def beat(self, steps: Mapping[str, tuple[str, int, int]]) -> None:
@@ -150,6 +150,32 @@ class JobQueue:
                 (state, now, *([] if key is None else [key])),
             )
         return done.rowcount
+
+    def dependents(self, keys: Iterable[str]) -> set[str]:
+        """The jobs, planned or not, that need any of these, or need one that does; without these."""
+        needed_by: dict[str, list[str]] = {}
+        with sentences(self._path):
+            for key, job in self._base.execute("SELECT key, job FROM jobs"):
+                for need in json.loads(job).get("needs", ()):
+                    needed_by.setdefault(need, []).append(key)
+        first = set(keys)
+        found, open_ = set(first), list(first)
+        while open_:
+            fresh = [each for each in needed_by.get(open_.pop(), ()) if each not in found]
+            found.update(fresh)
+            open_ += fresh
+        return found - first
+
+    def unplanned(self) -> set[str]:
+        """Keys of the jobs that the experiment as it now stands does not hold."""
+        with sentences(self._path):
+            return {key for (key,) in self._base.execute("SELECT key FROM jobs WHERE place IS NULL")}
+
+    def attempts(self, key: str) -> int:
+        """How often a job was started."""
+        with sentences(self._path):
+            found = self._base.execute("SELECT attempts FROM jobs WHERE key = ?", (key,)).fetchone()
+        return int(found[0]) if found else 0
 
     def alive(self) -> Entry | None:
         """A job whose lease has not run out."""

@@ -106,6 +106,11 @@ class Store:
         self._base.close()
         self._lock.release()
 
+    @property
+    def locked(self) -> bool:
+        """Whether no other process can hold this folder; False where it was only opened, or knows no locks."""
+        return self._lock.held
+
     def describe(self, **values: Any) -> None:
         """Write JSON-able facts about the whole run (``experiment=``, ``environment=``, ``command=``)."""
         with sentences(self.path), transaction(self._base):
@@ -214,11 +219,38 @@ class Store:
         """Jobs by kind and state, those under way, and how long the last ones took."""
         return self.queue.progress()
 
-    def artefacts(self) -> list[Artefact]:
-        """The files that rows depend on."""
+    def artefacts(self, jobs: Collection[str] | None = None, *, done: bool = False) -> list[Artefact]:
+        """The files that rows depend on: all, or those of some jobs; ``done``: only of planned jobs that are done.
+
+        Those of a job that is to be done again stay here meanwhile, to be held against what comes back.
+        """
+        query = "SELECT path, job, sha256, bytes FROM artefacts WHERE "
+        query += "job IN (SELECT key FROM jobs WHERE state = 'done' AND place IS NOT NULL)" if done else "1"
         with sentences(self.path):
-            found = self._base.execute("SELECT path, job, sha256, bytes FROM artefacts ORDER BY path")
-            return [Artefact(path=path, job=job, sha256=digest, bytes=size) for path, job, digest, size in found]
+            lots = [()] if jobs is None else [tuple(part) for part in _parts(list(jobs))]
+            found = []
+            for part in lots:
+                among = f" AND job IN ({', '.join('?' * len(part))})" if part else ""
+                found += self._base.execute(f"{query}{among} ORDER BY path", part).fetchall()
+        return [Artefact(path=path, job=job, sha256=digest, bytes=size) for path, job, digest, size in found]
+
+    def supersede(self, jobs: Collection[str], *, why: str) -> int:
+        """Put the rows of some jobs aside (kept, never read) and the jobs back to waiting; the number of rows."""
+        moved = 0
+        with sentences(self.path), transaction(self._base):
+            for part in _parts(list(jobs)):
+                these = f"job IN ({', '.join('?' * len(part))})"
+                moved += self._base.execute(
+                    "INSERT INTO superseded (key, kind, job, row, created, why) SELECT key, kind, job, row, created, ? "  # noqa: S608
+                    f"FROM results JOIN details USING (id) WHERE {these}",
+                    (why, *part),
+                ).rowcount
+                self._base.execute(f"DELETE FROM details WHERE id IN (SELECT id FROM results WHERE {these})", part)  # noqa: S608
+                self._base.execute(f"DELETE FROM results WHERE {these}", part)  # noqa: S608
+                self._base.executemany(
+                    "UPDATE jobs SET state = 'waiting', ended = NULL WHERE key = ?", [(key,) for key in part]
+                )
+        return moved
 
     def failures(self) -> list[Failure]:
         """Jobs that ended in an error and have not succeeded since."""
