@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
+import time
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -85,3 +88,54 @@ def test_a_queue_reports_a_job_with_two_failed_needs_once() -> None:
     assert [each.job.trial for each in lost] == [2]
     assert queue.ready() is None
     assert len(queue) == 0
+
+
+def test_says_which_job_begins() -> None:
+    begun: list[tuple[int, str]] = []
+    list(Local().map(easy, jobs((1,), ()), report=nobody, started=lambda job, where: begun.append((job.trial, where))))
+    assert begun == [(1, "this process"), (0, "this process")]
+
+
+def plainly(jobs: Sequence[Job], fails: Callable[[Job], bool]) -> list[int]:
+    """The order in which jobs run, found by looking through all that wait each time; those never run as negative."""
+    waiting, missing, found = list(jobs), {job.key for job in jobs}, []
+    while (job := next((each for each in waiting if not set(each.needs) & missing), None)) is not None:
+        waiting.remove(job)
+        found.append(job.trial)
+        if not fails(job):
+            missing.discard(job.key)
+    return found + [-each.trial for each in waiting]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_queue_hands_jobs_out_in_the_order_of_the_plain_way(seed: int) -> None:
+    draw = random.Random(seed)
+    listed = jobs(*[tuple(draw.sample(range(30), draw.choice((0, 0, 1, 2)))) for _ in range(30)])
+    bad = {each.key for each in listed if draw.random() < 0.15}
+    queue, found, lost = Queue(listed), list[int](), list[int]()
+    while (job := queue.ready()) is not None:
+        if draw.random() < 0.2:  # put back, it comes again
+            queue.again(job)
+            assert queue.ready() is job
+        found.append(job.trial)
+        lost += [each.job.trial for each in queue.ended(job, failed=job.key in bad)]
+    plain = plainly(listed, lambda job: job.key in bad)
+    assert found == [each for each in plain if each not in {-trial for trial in lost}][: len(found)]
+    assert set(lost) <= {-each for each in plain[len(found) :]}
+    assert len(found) + len(lost) + len(queue) == 30
+
+
+def test_a_queue_of_many_jobs_is_quick() -> None:
+    """A million jobs take about as long as five times 200 000: seconds, not days."""
+    count = 50_000
+    listed = [
+        Job(kind="craft", trial=k, key=str(k), needs=() if k % 10 == 0 else (str(k - k % 10),)) for k in range(count)
+    ]
+    began = time.perf_counter()
+    queue = Queue(listed)
+    order = []
+    while (job := queue.ready()) is not None:
+        order.append(job.trial)
+        queue.ended(job, failed=False)
+    assert order == list(range(count))
+    assert time.perf_counter() - began < 5
