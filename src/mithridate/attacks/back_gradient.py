@@ -31,12 +31,15 @@ import torch
 from torch import Tensor
 
 from mithridate.attack import Attack
-from mithridate.bilevel import Averaged, Bilevel, Method, Steering, Unrollable
+from mithridate.bilevel import Averaged, Method, Unrollable
+from mithridate.checkpoint import Checkpoint
+from mithridate.climb import Climb, Point, Walk
 from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError
-from mithridate.flipping import Begun, Start, begun, poison_of, start_problems
+from mithridate.flipping import Start, begun, poison_of, start_problems
 from mithridate.goal import Aims, Degrade, GoalSpec, Misclassify
 from mithridate.learner import Around, Learner
+from mithridate.notes import Notes, no_notes
 from mithridate.poison import Poison, no_poison
 from mithridate.seeding import Seed
 from mithridate.space import Space
@@ -52,6 +55,7 @@ class BackGradient(Attack):
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Degrade, Misclassify)
     rows: ClassVar[tuple[str, ...]] = ("append", "replace")
     flips_labels: ClassVar[bool] = True
+    resumable: ClassVar[bool] = True
 
     surrogate: int = 0
     """Which of the experiment's surrogates it differentiates, from 0."""
@@ -124,6 +128,7 @@ class BackGradient(Attack):
         surrogates: Sequence[Learner],
         seed: Seed,
         watch: Watch = silent,
+        notes: Notes = no_notes,
     ) -> Poison:
         """Rows at a place where the validation loss after training on them is as bad as could be found."""
         if threat.count(data) == 0:
@@ -133,11 +138,51 @@ class BackGradient(Attack):
         rows = begun(data, threat, aims=aims, start=self.start, learner=learner, seed=seed)
         clean = data.without(rows.replaced)
         trainings = [learner.bilevel(clean, aims, seed=seed.child("surrogates").child(k)) for k in range(self.networks)]
-        climb = _Climb(self, threat, rows, data, Averaged(trainings), sign=1.0 if aims.wanted is None else -1.0)
-        best = {"joint": _together, "greedy": _greedily, "passes": _by_turns}[self.schedule](
-            climb, rows.inputs.double(), rows.labels, watch
-        )
+        climb = Climb(self, threat, rows, data, Averaged(trainings), sign=1.0 if aims.wanted is None else -1.0)
+        best = self._best(climb, rows.inputs.double(), rows.labels, watch=watch, notes=notes)
         return poison_of(climb.valid(best.inputs, rows.inputs).float(), best.labels, rows, data, trace=climb.trace)
+
+    def _best(self, climb: Climb, inputs: Tensor, labels: Tensor, *, watch: Watch, notes: Notes) -> Point:
+        """The best poison found turn by turn, beginning with these rows; where rows are added, with those replaced."""
+        found = Point(inputs=inputs, labels=labels, score=-math.inf)
+        if self.schedule == "greedy":
+            found = Point(inputs=inputs[: len(climb.replaced)], labels=climb.replaced, score=-math.inf)
+        noted = notes.read(device=inputs.device) or Checkpoint()
+        turns, first = self._turns(len(inputs)), noted.facts.get("turn", 0)
+        if noted.facts:
+            found = Point.of(noted.under("before"))
+            climb.restore(noted.under("climb"))
+        for number, (row, stage) in list(enumerate(turns))[first:]:
+            walk = self._entered(climb, found, inputs, labels, row)
+            if noted.facts:
+                walk.restore(noted.under("walk"))
+                noted = Checkpoint()
+            found = _walked(climb, walk, before=found, turn=number, stage=stage, watch=watch, notes=notes)
+        return found
+
+    def _turns(self, count: int) -> list[tuple[int | None, str]]:
+        """Which row of ``count`` moves in turn (None: all of them), and what that is called."""
+        if self.schedule == "joint":
+            return [(None, "crafting")]
+        each = [(k, f"crafting row {k + 1} of {count}") for k in range(count)]
+        if self.schedule == "greedy":
+            return [*each]
+        return [(k, f"{stage}, pass {turn + 1}") for turn in range(self.passes) for k, stage in each]
+
+    def _entered(self, climb: Climb, found: Point, inputs: Tensor, labels: Tensor, row: int | None) -> Walk:
+        """A turn before its first step.
+
+        Algorithm 1 (``greedy``) adds its row to those found before; rows to be replaced are there from the start, as
+        they were, until it is their turn.
+        """
+        if row is None:
+            return Walk.begun(climb, found.inputs, found.labels, torch.arange(len(found.inputs)))
+        moving = torch.tensor([row])
+        if self.schedule == "passes":
+            return Walk.begun(climb, found.inputs, found.labels, moving)
+        grown = torch.cat([found.inputs, inputs[max(row, len(climb.replaced)) : row + 1]])
+        called = torch.cat([found.labels[:row], labels[row : row + 1], found.labels[row + 1 :]])
+        return Walk.begun(climb, grown, called, moving)
 
 
 def _obstacle(learner: Learner) -> str:
@@ -148,179 +193,16 @@ def _obstacle(learner: Learner) -> str:
     return "a defense around it" if isinstance(inside, Unrollable) else f"'{inside.name}'"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Point:
-    """A poison: where it was computed, and what its valid rows do."""
+def _walked(climb: Climb, walk: Walk, *, before: Point, turn: int, stage: str, watch: Watch, notes: Notes) -> Point:
+    """The best poison of a turn; ``before`` is that of the turns before."""
 
-    inputs: Tensor
-    labels: Tensor
-    score: float
-    """The attacker's objective with valid rows; higher is better."""
+    def state() -> Checkpoint:
+        parts = {"climb": climb.state(), "before": before.state(), "walk": walk.state()}
+        return Checkpoint(facts={"turn": turn}).joined(**parts)
 
-
-class _Climb:
-    """What one search knows: the problem, where rows may go, and what it has seen."""
-
-    def __init__(
-        self, attack: BackGradient, threat: ThreatModel, rows: Begun, data: Dataset, problem: Bilevel, sign: float
-    ) -> None:
-        self.attack, self.threat, self.data, self.problem, self.sign = attack, threat, data, problem, sign
-        self.origins = rows.inputs
-        self.replaced = data.rows(rows.replaced).labels  # (q,) true classes, or (0,) where rows are appended
-        self.unit = data.space.unit(rows.inputs).double()
-        self.objective: list[float] = []
-        self.drift: list[float] = []
-
-    @property
-    def trace(self) -> dict[str, tuple[float, ...]]:
-        """The objective at each step; with approximate reversal, how far the recovered start was off."""
-        return {"objective": tuple(self.objective), **({"drift": tuple(self.drift)} if self.drift else {})}
-
-    def valid(self, inputs: Tensor, origins: Tensor) -> Tensor:
-        """The rows that ``inputs`` would be released as, float64: of a table, the nearest valid ones allowed."""
-        space = self.data.space
-        allowed = self.threat.perturbation.project(inputs.float(), origins, space)
-        if space.layout is None:
-            return allowed.double()
-        near = space.quantise(allowed)
-        kept = self.threat.inside(near, origins, space)[:, None]  # rounding may lead out of a radius
-        return torch.where(kept, near, space.layout.towards(allowed, origins)).double()
-
-    def steering(self, inputs: Tensor, labels: Tensor, origins: Tensor) -> Steering:
-        """The objective at the valid rows, and its slope there. A step's first sight of a place."""
-        attack = self.attack
-        repick = attack.labels == "repick" and self.threat.labels == "dirty"
-        found = self.problem.steering(
-            self.valid(inputs, origins), labels, method=attack.method, last=attack.last, by_labels=repick
-        )
-        for curve, value in ((self.objective, found.value), (self.drift, found.facts.get("drift", math.nan))):
-            if math.isfinite(value):
-                curve.append(value)
-        return found
-
-    def score(self, inputs: Tensor, labels: Tensor, origins: Tensor) -> float:
-        """The attacker's objective at the valid rows; minus infinity where training diverges into nothing."""
-        return _score(self.sign * self.problem.value(self.valid(inputs, origins), labels))
-
-    def moved(self, inputs: Tensor, slope: Tensor, origins: Tensor, length: float) -> Tensor:
-        """Each row ``length`` up (or down) its own slope, inside what is allowed."""
-        there = inputs + self.sign * length * _directions(slope * self.unit) * self.unit
-        return self.threat.perturbation.project(there.float(), origins, self.data.space).double()
-
-
-def _score(value: float) -> float:
-    return value if math.isfinite(value) else -math.inf
-
-
-def _directions(slopes: Tensor) -> Tensor:
-    """Slopes ``(q, *shape)`` of length 1 each; 0 where a row has none, or one beyond all numbers."""
-    flat = slopes.flatten(1)
-    largest = flat.abs().amax(1, keepdim=True)  # first by it, so that no square is too large or too small
-    usable = torch.isfinite(largest) & (largest > 1e-20)
-    scaled = torch.where(usable, flat / torch.where(usable, largest, 1.0), 0.0)
-    length: Tensor = torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(1.0)
-    return (scaled / length).reshape(slopes.shape)
-
-
-def _together(climb: _Climb, inputs: Tensor, labels: Tensor, watch: Watch) -> _Point:
-    """All rows at once (the default)."""
-    everyone = torch.arange(len(inputs))
-    return _ascent(climb, inputs, labels, climb.origins, everyone, stage="crafting", watch=watch)
-
-
-def _greedily(climb: _Climb, inputs: Tensor, labels: Tensor, watch: Watch) -> _Point:
-    """One row after the other: each is added, moved, and then stays (algorithm 1).
-
-    Rows to be replaced are there from the start, as they were, until it is their turn.
-    """
-    there = len(climb.replaced)
-    found = _Point(inputs=inputs[:there], labels=climb.replaced, score=-math.inf)
-    for k in range(len(inputs)):
-        grown = torch.cat([found.inputs, inputs[max(k, there) : k + 1]])
-        called = torch.cat([found.labels[:k], labels[k : k + 1], found.labels[k + 1 :]])
-        stage = f"crafting row {k + 1} of {len(inputs)}"
-        found = _ascent(climb, grown, called, climb.origins[: len(grown)], torch.tensor([k]), stage=stage, watch=watch)
-    return found
-
-
-def _by_turns(climb: _Climb, inputs: Tensor, labels: Tensor, watch: Watch) -> _Point:
-    """All rows are there from the start; each is moved while the others stay."""
-    found = _Point(inputs=inputs, labels=labels, score=-math.inf)
-    for turn in range(climb.attack.passes):
-        for k in range(len(inputs)):
-            stage = f"crafting row {k + 1} of {len(inputs)}, pass {turn + 1}"
-            found = _ascent(
-                climb, found.inputs, found.labels, climb.origins, torch.tensor([k]), stage=stage, watch=watch
-            )
-    return found
-
-
-def _ascent(
-    climb: _Climb,
-    inputs: Tensor,
-    labels: Tensor,
-    origins: Tensor,
-    moving: Tensor,
-    *,
-    stage: str,
-    watch: Watch,
-) -> _Point:
-    """Steps of the rows at positions ``moving``; the best poison seen."""
-    attack = climb.attack
-    best = _Point(inputs=inputs, labels=labels, score=-math.inf)
-    length, since = attack.step_size, 0
-    for number in range(attack.steps):
-        found = climb.steering(inputs, labels, origins)
-        score = _score(climb.sign * found.value)
-        best, since = (
-            (_Point(inputs=inputs, labels=labels, score=score), 0) if score > best.score else (best, since + 1)
-        )
-        watch(Step(stage, number + 1, attack.steps, {"objective": found.value}))
-        if (attack.patience and since >= attack.patience) or score == -math.inf:
-            break
-        slope = torch.zeros_like(found.inputs)
-        slope[moving] = found.inputs[moving]
-        labels = _repicked(climb, found, labels, moving)
-        if attack.step_rule == "line-search":
-            inputs, length = _searched(climb, inputs, labels, slope, origins, start=(score, length))
-            if length == 0:
-                break
-            continue
-        inputs = climb.moved(inputs, slope, origins, length)
-        length = attack.step_size / (1 + (number + 1) / 20) if attack.step_rule == "decay" else attack.step_size
-    last = climb.score(inputs, labels, origins)
-    return _Point(inputs=inputs, labels=labels, score=last) if last > best.score else best
-
-
-def _searched(
-    climb: _Climb, inputs: Tensor, labels: Tensor, slope: Tensor, origins: Tensor, *, start: tuple[float, float]
-) -> tuple[Tensor, float]:
-    """The best of the places tried along a slope, and the length of the step there; length 0 where none is better.
-
-    From the last length on: doubled while that helps, or else halved until it does, down to a thousandth.
-    """
-    score, trial = start
-    best, found, halving = inputs, 0.0, False
-    while 1e-3 * climb.attack.step_size <= trial <= 64 * climb.attack.step_size:
-        there = climb.moved(inputs, slope, origins, trial)
-        reached = climb.score(there, labels, origins)
-        if reached > score:
-            best, score, found = there, reached, trial
-            if halving:
-                break
-            trial *= 2
-        elif found:
-            break
-        else:
-            trial, halving = trial / 2, True
-    return best, found
-
-
-def _repicked(climb: _Climb, found: Steering, labels: Tensor, moving: Tensor) -> Tensor:
-    """The labels that the slope speaks for, of the rows that move; the same where it is flat."""
-    if climb.attack.labels != "repick" or climb.threat.labels != "dirty":
-        return labels
-    slopes = climb.sign * found.labels
-    better = slopes.amax(1) > slopes.gather(1, labels[:, None]).squeeze(1)  # never where one is not a number
-    better &= torch.isin(torch.arange(len(labels)), moving).to(labels.device)
-    return torch.where(better, slopes.argmax(1), labels)
+    steps = climb.attack.steps
+    while walk.done < steps and not walk.ended:
+        value = walk.step(climb)
+        notes.take(state)
+        watch(Step(stage, walk.done, steps, {"objective": value}))
+    return walk.end(climb)
