@@ -217,3 +217,49 @@ def test_loss_sanitisation_need_not_beat_the_drop_of_the_highest_loss(
     found = compared(by_hand(tmp_path, hits, drops=drops, **made))
     assert found.worth == worth
     assert said in headline(found)
+
+
+IDLE = tuple(Made(name=f"idle-{k}", success=1.0) for k in range(5))
+
+
+@pytest.mark.parametrize(("beside", "worth"), [(0, "lower"), (2, "lower"), (5, "none")])
+def test_chances_are_adjusted_for_the_defenses_compared_beside(tmp_path: Path, beside: int, worth: str):
+    """Six of eight trials no longer hit: p = 1/64 of itself, 3/64 among three defenses, and 6/64 among six."""
+    idle = {each.name: ALL for each in IDLE[:beside]}
+    by_hand(tmp_path, {"none": ALL, "jpeg": ALL[6:], **idle}, **{each.name: each for each in IDLE})
+    found = cells(read(tmp_path))
+    jpeg = next(each for each in comparisons(found, found[0]) if each.cell.defense == "jpeg")
+    assert jpeg.undefended is not None
+    assert jpeg.undefended.difference.chance == pytest.approx((1 + beside) / 64)
+    assert jpeg.undefended.difference.family == 1 + beside
+    assert jpeg.worth == worth
+    said = f"p = {(1 + beside) / 64:.2g}" + (f" adjusted for {1 + beside} defenses" if beside else "")
+    assert said in others(jpeg)[0].replace("\N{NO-BREAK SPACE}", " ")
+    assert (f"(tests adjusted for {1 + beside} defenses)" in headline(jpeg)) == bool(beside)
+
+
+def test_a_claim_against_controls_is_adjusted_by_its_weakest_test(tmp_path: Path):
+    """Epic beats both controls by p = 1/128; its twin of another name does too, so each claim doubles."""
+    other = replace(EPIC, name="knn")
+    named = {each.name: each for each in (EPIC, other, *controls(EPIC), *controls(other))}
+    hits = {"none": ALL, "epic": [], "knn": [], RANDOM: ALL[1:], TOP_LOSS: ALL[1:]}
+    hits |= {each.name: ALL[1:] for each in controls(other)}
+    by_hand(tmp_path, hits, **named)
+    found = cells(read(tmp_path))
+    epic, knn = comparisons(found, found[0])
+    for each in (epic, knn):
+        assert each.worth == "beyond"
+        assert [rival.difference.chance for rival in each.rivals] == pytest.approx([2 / 128] * 2)
+        assert [rival.difference.family for rival in each.rivals] == [2, 2]
+
+
+@pytest.mark.parametrize("made", ["epic", "jpeg"])
+def test_nothing_is_credited_where_the_undefended_attack_has_not_landed(tmp_path: Path, made: str):
+    """Two of eight hit, and none with the defense: no sentence praises it, whatever its difference."""
+    hits = {"none": [0, 1], made: [], RANDOM: [0, 1], TOP_LOSS: [0, 1]} if made == "epic" else {"none": [0], made: []}
+    found = compared(by_hand(tmp_path, hits))
+    assert (found.worth, found.good, found.landed) == ("unlanded", False, False)
+    told = " ".join([headline(found), *sentences(found)])
+    assert "no credit, because without a defense the attack has not clearly landed" in told
+    assert "clearly lower" not in told
+    assert "clearly below" not in told

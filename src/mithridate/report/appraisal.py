@@ -19,7 +19,7 @@ from mithridate.report.words import (
     signed,
     times,
 )
-from mithridate.stats import Estimate
+from mithridate.stats import Difference, Estimate
 
 _WORTH: dict[Worth, str] = {
     "beyond": "clearly below {}",
@@ -75,7 +75,11 @@ def _other(other: Against) -> str:
     if found.trials < 2 and other.graded:
         return f"{said}{signed(100 * found.mean, 1)} points in one trial"
     digits = 1 if other.graded else 0
-    return f"{said}{points(found, digits)}, {chance(found.chance)}, {plural(found.trials, 'trial')}"
+    return f"{said}{points(found, digits)}, {_chance(found)}, {plural(found.trials, 'trial')}"
+
+
+def _chance(found: Difference) -> str:
+    return chance(found.chance) + (f" adjusted for {found.family} defenses" if found.family > 1 else "")
 
 
 def worth(comparison: Comparison) -> str:
@@ -89,10 +93,18 @@ def worth(comparison: Comparison) -> str:
         said = "both controls" if len(names) > 1 else listed(names)
     else:
         said = listed([each.name for each in comparison.rivals if not each.difference.below])
-    text = _WORTH[comparison.worth].format(said)
+    text = _WORTH[comparison.worth].format(said) + _beside_others(comparison)
     if comparison.twins and comparison.worth in ("beyond", "dropping", "unequal"):
         return f"{text} ({listed(comparison.twins)} does nearly the same as this defense and need not be beaten)"
     return text
+
+
+def _beside_others(comparison: Comparison) -> str:
+    """That tests were adjusted for the defenses compared beside this one, where what is said rests on tests."""
+    against = comparison.undefended
+    if against is None or against.difference.family < 2 or comparison.worth == "unlanded":
+        return ""
+    return f" (tests adjusted for {against.difference.family} defenses)"
 
 
 def _unasked(comparison: Comparison) -> str:
