@@ -52,7 +52,7 @@ def row(folder: Path) -> dict:
 
 def test_rows_have_the_promised_shape(folder: Path):
     written = json.loads(tables.write_summary(folder).read_text())
-    assert list(written) == ["rows"]
+    assert list(written) == ["rows", "seconds_saved", "read_whole"]
     assert [each["defense"] for each in written["rows"]] == ["none", "epic 0.1"]
     for each in written["rows"]:
         assert {name: type(each[name]) for name in SHAPE} == SHAPE
@@ -110,7 +110,11 @@ def test_combinations_without_results_are_no_rows_of_the_summary(tmp_path: Path)
 def test_an_empty_run_has_an_empty_summary(tmp_path: Path):
     with Store(tmp_path, create=True):
         pass
-    assert json.loads(tables.write_summary(tmp_path).read_text()) == {"rows": []}
+    assert json.loads(tables.write_summary(tmp_path).read_text()) == {
+        "rows": [],
+        "seconds_saved": 0,
+        "read_whole": None,
+    }
 
 
 def test_controls_count_on_the_targets_of_the_attack_and_on_no_others(tmp_path: Path):

@@ -16,6 +16,8 @@ from mithridate.report.words import percent, plural
 
 _MOST_LINES = 30
 """Curves in one figure."""
+_MOST_CURVES = 16
+"""Figures of success over a setting; of more, those without a defense come first."""
 _MOST_GROUPS = 4
 """Attacks and scenarios whose crafting is drawn."""
 _MOST_MAPS = 3
@@ -37,13 +39,18 @@ def success_curves(found: Sequence[Cell]) -> list[Figure]:
     for cell in found:
         if cell.poisoned and cell.crafts:
             groups.setdefault((cell.attack, cell.victim, cell.defense), []).append(cell)
-    drawn: list[Figure] = []
+    curves: list[tuple[list[Cell], str, str]] = []
     for (attack, victim, defense), group in groups.items():
         under = "" if defense == "none" else f", with {defense}"
         for kind in ("radius", "budget"):
             for fixed, members in _varied(group, kind).items():
-                title = f"{attack} against {victim}{under}, {fixed}"
-                drawn.append(_success_curve(f"s{len(drawn)}", members, kind, title))
+                curves.append((members, kind, f"{attack} against {victim}{under}, {fixed}"))
+    if len(curves) > _MOST_CURVES:
+        curves.sort(key=lambda curve: curve[0][0].defense != "none")
+    drawn = [_success_curve(f"s{k}", *curve) for k, curve in enumerate(curves[:_MOST_CURVES])]
+    if len(curves) > _MOST_CURVES:
+        more = f"{plural(len(curves) - _MOST_CURVES, 'further curve')} had no room; the table has their numbers."
+        drawn[-1] = replace(drawn[-1], caption=f"{drawn[-1].caption}. {more}")
     return drawn
 
 

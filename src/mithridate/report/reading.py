@@ -127,7 +127,11 @@ class _Scalars:
         """A network without what only its whole row tells; the order of ``row`` is that of ``_NAMES``."""
         key, training, control, attack, scenario, defense, name, trial, run, success = row[:10]
         accuracy, judged, seconds, memory, box, error, *treated = row[10:]
-        if control not in ("attack", "noise", "clean") or not isinstance(success, int | float) or not 0 <= success <= 1:
+        if (
+            control not in ("attack", "noise", "clean")
+            or not isinstance(success, (int, float))
+            or not 0 <= success <= 1
+        ):
             judgement(key, control, success)
         if name is None or trial is None:
             required({"key": key, "victim": name, "trial": trial}, "victim" if name is None else "trial")

