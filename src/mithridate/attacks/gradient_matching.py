@@ -25,14 +25,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from mithridate.attack import Attack
-from mithridate.checkpoint import Checkpoint, generator_state
+from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError
 from mithridate.goal import Aims, Backdoor, GoalSpec, Misclassify
@@ -42,9 +42,9 @@ from mithridate.notes import Notes, no_notes
 from mithridate.ops.criteria import CRITERIA, head_gradient_norms
 from mithridate.ops.gradients import Backend, matched, parameter_gradient, trusted_backend
 from mithridate.ops.matching import OBJECTIVES, Loss, cosine
-from mithridate.ops.standing import curve_of, curves_state, optimiser_state, restore_optimiser
 from mithridate.ops.units import channel_units
 from mithridate.poison import Poison, no_poison
+from mithridate.restarts import Best, Descent
 from mithridate.seeding import Seed
 from mithridate.threat import ThreatModel
 from mithridate.watch import Step, Watch, silent
@@ -127,7 +127,7 @@ class GradientMatching(Attack):
         surrogates_now = self._surrogates(data, aims, surrogates, seed.child("surrogates"), watch)
         rows = data.rows(self._picked(data, threat, aims, surrogates_now, seed))
         noted = notes.read(device=data.device) or Checkpoint()
-        best, within = _Best.of(noted.under("best"), rows), noted.under("descent")
+        best, within = Best.of(noted.under("best"), rows), noted.under("descent")
         while best.restarts < self.restarts:
             brewing = _Brewing(self, data, threat, rows, aims, surrogates, seed.child("restart", best.restarts))
             poison, networks = brewing.run(surrogates_now, best=best, watch=watch, notes=notes, within=within)
@@ -198,82 +198,6 @@ class _Surrogate:
         self.learner, self.model, self.targets = learner, model, targets
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Best:
-    """The best poison of the restarts done."""
-
-    restarts: int = 0
-    poison: Poison | None = None
-    score: float = math.inf
-
-    def beside(self, poison: Poison, score: float) -> _Best:
-        """The better one of this and the poison of one restart more."""
-        if score < self.score or self.poison is None:
-            return _Best(restarts=self.restarts + 1, poison=poison, score=math.inf if math.isnan(score) else score)
-        return _Best(restarts=self.restarts + 1, poison=self.poison, score=self.score)
-
-    def state(self, **parts: Checkpoint) -> Checkpoint:
-        """What to note, beside other parts."""
-        facts: dict[str, object] = {"restarts": self.restarts, "score": self.score}
-        if self.poison is None:
-            return Checkpoint().joined(best=Checkpoint(facts=facts), **parts)
-        facts["trace"] = {name: list(values) for name, values in self.poison.trace.items()}
-        tensors = {"inputs": self.poison.rows.inputs}
-        return Checkpoint().joined(best=Checkpoint(tensors=tensors, facts=facts), **parts)
-
-    @staticmethod
-    def of(state: Checkpoint, rows: Dataset) -> _Best:
-        """What was noted of poison on ``rows``; nothing, of an empty state."""
-        facts, poison = state.facts, None
-        if "trace" in facts:
-            trace = {name: tuple(values) for name, values in facts["trace"].items()}
-            poison = Poison(rows=replace(rows, inputs=state.tensors["inputs"]), trace=trace)
-        return _Best(restarts=facts["restarts"], poison=poison, score=facts["score"]) if facts else _Best()
-
-
-@dataclass(kw_only=True, eq=False)
-class _Descent:
-    """What changes from step to step of a restart."""
-
-    change: torch.nn.Parameter
-    """``(n, *shape)`` in normalised pixels."""
-    optimiser: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.MultiStepLR
-    draws: torch.Generator
-    loss: list[Tensor] = field(default_factory=list)
-    alignment: list[Tensor] = field(default_factory=list)
-    retrained: tuple[int, Tensor] | None = None
-    """The step before which the surrogates were last trained again, and the change they were trained on."""
-
-    @staticmethod
-    def begun(attack: GradientMatching, start: Tensor, draws: torch.Generator) -> _Descent:
-        """Before the first step."""
-        change = torch.nn.Parameter(start)
-        optimiser = _optimiser(attack.optimiser, change, attack.step_size)
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, _decays(attack.steps) if attack.decay else [])
-        return _Descent(change=change, optimiser=optimiser, schedule=schedule, draws=draws)
-
-    def state(self) -> Checkpoint:
-        """After a step."""
-        step, at = self.retrained or (0, self.change[:0])
-        tensors = {"change": self.change, "draws": generator_state(self.draws), "retrained": at}
-        return Checkpoint(tensors=tensors, facts={"retrained": step}).joined(
-            optimiser=optimiser_state(self.optimiser),
-            curves=curves_state({"loss": self.loss, "alignment": self.alignment}),
-        )
-
-    def restore(self, state: Checkpoint) -> None:
-        """Go on from a state."""
-        self.change.data = state.tensors["change"]
-        self.draws.set_state(state.tensors["draws"].cpu())
-        restore_optimiser(self.optimiser, state.under("optimiser"))
-        self.loss, self.alignment = (curve_of(state.under("curves"), name) for name in ("loss", "alignment"))
-        done = len(self.loss)
-        self.schedule.load_state_dict({"last_epoch": done, "_step_count": done + 1})  # the rate is the optimiser's
-        step = int(state.facts["retrained"])
-        self.retrained = (step, state.tensors["retrained"]) if step else None
-
-
 class _Brewing:
     """One restart: the state of its descent."""
 
@@ -294,7 +218,7 @@ class _Brewing:
         self.draws = seed.child("augmentation").generator(data.device)
 
     def run(
-        self, surrogates: list[_Surrogate], *, best: _Best, watch: Watch, notes: Notes, within: Checkpoint
+        self, surrogates: list[_Surrogate], *, best: Best, watch: Watch, notes: Notes, within: Checkpoint
     ) -> tuple[Poison, list[_Surrogate]]:
         """Descend, from the state ``within`` unless it is empty.
 
@@ -302,7 +226,7 @@ class _Brewing:
         """
         attack = self.attack
         backends = [self._backend(each) for each in surrogates]
-        run = _Descent.begun(attack, self._start(), self.draws)
+        run = self._begun()
         if within.tensors:
             run.restore(within)
         if run.retrained:
@@ -328,6 +252,13 @@ class _Brewing:
         curves = {"loss": run.loss, "alignment": run.alignment}
         trace = {name: tuple(torch.stack(values).tolist()) for name, values in curves.items()}
         return Poison(rows=self._poisoned(run.change.data), trace=trace), surrogates
+
+    def _begun(self) -> Descent:
+        """The descent before its first step."""
+        attack, change = self.attack, torch.nn.Parameter(self._start())
+        optimiser = _optimiser(attack.optimiser, change, attack.step_size)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, _decays(attack.steps) if attack.decay else [])
+        return Descent(change=change, optimiser=optimiser, schedule=schedule, draws=self.draws)
 
     def score(self, surrogates: Sequence[_Surrogate], poison: Poison, seed: Seed) -> float:
         """The objective of a finished poison, averaged over surrogates and the augmentation draws of ``seed``."""
@@ -424,7 +355,7 @@ class _Brewing:
         few = self.clean[:8], self.rows.labels[:8]
         return trusted_backend(self.attack.backend, surrogate.model, *few, criterion=CRITERIA[self.attack.criterion])
 
-    def _retrained(self, run: _Descent, watch: Watch) -> list[_Surrogate]:
+    def _retrained(self, run: Descent, watch: Watch) -> list[_Surrogate]:
         """Surrogates trained from scratch on the data with the poison of that moment, target gradients recomputed."""
         assert run.retrained is not None
         step, change = run.retrained
