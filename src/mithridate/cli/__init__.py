@@ -17,6 +17,7 @@ from mithridate.cli import (
     judging,
     listing,
     reporting,
+    retrying,
     running,
     scanning,
     showing,
@@ -37,6 +38,7 @@ app.command("run")(running.run)
 app.command("check")(check.check)
 app.command("list")(listing.list_names)
 app.command("show")(showing.show)
+app.command("retry")(retrying.retry)
 app.command("report")(reporting.report)
 app.command("export")(exporting.export)
 app.command("inspect")(inspecting.inspect)

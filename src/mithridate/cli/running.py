@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mithridate.executor import Ended, Executor
     from mithridate.experiment import Experiment
     from mithridate.job import Job
+    from mithridate.jobqueue import State
     from mithridate.store import Store
     from mithridate.tracking import Tracking
     from mithridate.watch import Step
@@ -39,6 +41,13 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core on a CPU.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with what is in the folder, or insist that it is empty.")
+    ] = True,
+    changed: Annotated[
+        str | None,
+        typer.Option(metavar="keep|redo", help="Where a method's code changed: go on beside its old rows, or redo."),
+    ] = None,
     track: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Also record the run for tensorboard, mlflow or wandb; may be repeated."),
@@ -47,10 +56,13 @@ def run(
     """Run an experiment. Run it again to go on where it stopped: what is in the run folder is not done twice."""
     from mithridate import runtime
     from mithridate.cli.settings import experiment as read_experiment
+    from mithridate.errors import ConfigError
 
+    if changed not in (None, "keep", "redo"):
+        raise ConfigError(f"--changed can be keep or redo, but it is '{changed}'")
     where = runtime.device(device)
     experiment = read_experiment(what, changes=changes or [], trials=trials)
-    carry_out(experiment, out=out, where=where, workers=workers, track=track or ())
+    carry_out(experiment, out=out, where=where, workers=workers, track=track or (), resume=resume, changed=changed)
 
 
 def carry_out(
@@ -60,6 +72,10 @@ def carry_out(
     where: torch.device,
     workers: int | None,
     track: Sequence[str] = (),
+    resume: bool = True,
+    changed: str | None = None,
+    command: str | None = None,
+    states: Sequence[State] | None = None,
 ) -> None:
     """Do what is left of an experiment, draw its report and print its table; raises Exit unless all went well."""
     from mithridate import campaign, runtime
@@ -78,11 +94,12 @@ def carry_out(
         runtime.use_threads(1)  # as workers do, so that their number changes no result
         count = workers or runtime.cores()
         executor = Processes(count) if count > 1 else executor
-    command = shlex.join(["mithridate", *sys.argv[1:]])
+    command = command or shlex.join(["mithridate", *sys.argv[1:]])
     tracking = following(track, experiment=experiment, folder=folder, say=_say)
-    with campaign.begin(experiment, folder, command=command, environment=environment) as store:
+    opened = partial(campaign.begin, experiment, folder, command=command, environment=environment, resume=resume)
+    with _asking(opened, changed) as store:
         tracking.begin(store)
-        failed, stopped = _work(experiment, store, executor, where, tracking)
+        failed, stopped = _work(experiment, store, executor, where, tracking, states or campaign.UNDONE)
         plan = campaign.plan(store)
     done = f"{plan.jobs - plan.left} of {plan.jobs} jobs are done and kept"
     screen = console()
@@ -99,8 +116,32 @@ def carry_out(
         raise typer.Exit(130 if stopped else 1)
 
 
+def _asking(opened: Callable[..., Store], changed: str | None) -> Store:
+    """The run folder; where methods have changed, a person at a terminal is asked what to do."""
+    from mithridate.cli.terminal import errors_console
+    from mithridate.errors import ChangedMethodsError
+
+    try:
+        return opened(changed=changed or "ask")
+    except ChangedMethodsError as error:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        errors_console().print(
+            f"The code of {', '.join(error.names)} has changed since this run was begun.", markup=False
+        )
+    answer = typer.prompt("keep the old rows beside new ones, redo them, or stop?", default="stop", err=True)
+    if answer not in ("keep", "redo"):
+        raise typer.Exit(1)
+    return opened(changed=answer)
+
+
 def _work(
-    experiment: Experiment, store: Store, executor: Executor, where: torch.device, tracking: Tracking
+    experiment: Experiment,
+    store: Store,
+    executor: Executor,
+    where: torch.device,
+    tracking: Tracking,
+    states: Sequence[State],
 ) -> tuple[list[Ended], bool]:
     """Do what is left, showing it; the jobs that failed or were lost, and whether the person stopped it."""
     from mithridate import campaign
@@ -119,7 +160,8 @@ def _work(
                 shown.step(job, step)
                 tracking.step(job, step)
 
-            for ended in campaign.run(experiment, store, executor=executor, device=where, report=report):
+            run = partial(campaign.run, experiment, store, executor=executor, device=where)
+            for ended in run(report=report, states=states):
                 shown.ended(ended)
                 tracking.ended(ended)
                 failed += [ended] if ended.error else []
