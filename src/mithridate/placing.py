@@ -1,4 +1,4 @@
-"""Folders written whole or not at all: readers see the old content or the new one."""
+"""Folders and files written whole or not at all: readers see the old content or the new one."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ def place(folder: Path, files: Mapping[str, bytes]) -> None:
         _move(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)  # gone already, unless something failed
+
+
+def place_file(path: Path, content: bytes) -> None:
+    """Write one file beside its place, then move it there in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with fresh.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)  # gone already, unless something failed
 
 
 def _move(fresh: Path, folder: Path) -> None:
