@@ -18,19 +18,30 @@ from mithridate.report import (
     damage,
     defenses,
     degrade_panels,
+    entries,
     gallery,
+    heatmap,
+    missing,
     panels,
     polytopes,
+    publications,
     settings,
+    stripes,
+    tradeoff,
     trials,
     verdict,
     words,
 )
 from mithridate.report.combinations import Cell
+from mithridate.report.fates import Fates, fates
 from mithridate.report.load import Run, read
 from mithridate.store import write_atomically
 
 _HERE = Path(__file__).parent
+_MOST_ROWS = 300
+"""Combinations in the table of everything."""
+_MOST_CURVES = 12
+"""Attacks, victims and defenses whose success is drawn over radius and budget."""
 
 
 def write(folder: Path) -> Path:
@@ -82,6 +93,7 @@ def _content(run: Run) -> dict[str, Any]:
     found, goal = combinations.cells(run), run.degradation
     cell = damage.chosen(run, found) if goal else combinations.chosen(found)
     shown = cell or (found[0] if found else None)
+    ended = fates(run)
     return {
         "run": run,
         "css": Markup((_HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
@@ -94,6 +106,11 @@ def _content(run: Run) -> dict[str, Any]:
         **(_of_targets(run, found, cell, shown) if goal is None else _NO_TARGETS),
         "knowledge": words.KNOWLEDGE,
         "sources": beside.sources(run),
+        "publications": publications.publications(run, found),
+        "missing": missing.missing(run, ended),
+        "memory": missing.memory(run),
+        "most_rows": _MOST_ROWS,
+        **_of_grid(run, found, cell, ended),
         "polytopes": polytopes.polytopes(run),
         "crafting": panels.crafting(run),
         "training": panels.training(shown) if shown else panels.training(_clean_only(run)),
@@ -102,9 +119,22 @@ def _content(run: Run) -> dict[str, Any]:
     }
 
 
+def _of_grid(run: Run, found: Sequence[Cell], cell: Cell | None, ended: Fates) -> dict[str, Any]:
+    """What the page shows of several attacks or defenses at once; nothing of it for simple runs."""
+    goal = run.degradation
+    measure = goal.heading if goal else "Success"
+    boards = entries.boards(run, found, cell, ended.failed) if entries.is_grid(found) else []
+    return {
+        "grid": heatmap.heatmaps(boards, goal),
+        "stripes": None if goal else stripes.all_stripes(boards),
+        "trades": tradeoff.others(found, cell, measure) if cell and boards else [],
+    }
+
+
 _NO_TARGETS: dict[str, Any] = {
     "portrait": None,
     "success_curves": [],
+    "curves_left_out": 0,
     "cards": [],
     "trials_in_all": 0,
     "judged": 0,
@@ -117,9 +147,11 @@ _NO_TARGETS: dict[str, Any] = {
 
 def _of_targets(run: Run, found: Sequence[Cell], cell: Cell | None, shown: Cell | None) -> dict[str, Any]:
     """What the page shows of attacks on targets, and of no others."""
+    curved, left_out = _curved(found)
     return {
         "portrait": _portrait(run, cell) if cell else None,
-        "success_curves": panels.success_curves(found),
+        "success_curves": panels.success_curves(curved),
+        "curves_left_out": left_out,
         "cards": trials.cards(run, shown) if shown else [],
         "trials_in_all": len(trials.numbers(shown)) if shown else 0,
         "judged": sum(bool(each.poisoned) for each in found),
@@ -127,6 +159,17 @@ def _of_targets(run: Run, found: Sequence[Cell], cell: Cell | None, shown: Cell 
         "walls": gallery.walls(run),
         "feature_space": panels.feature_space(cell) if cell else [],
     }
+
+
+def _curved(found: Sequence[Cell]) -> tuple[list[Cell], int]:
+    """The combinations whose success is drawn over scenarios, the undefended first; how many are not. No controls."""
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in sorted(found, key=lambda each: each.defense != "none"):
+        if cell.poisoned and cell.crafts and not cell.control_of:
+            groups.setdefault((cell.attack, cell.victim, cell.defense), []).append(cell)
+    varied = [group for group in groups.values() if len(group) > 1]
+    kept = {id(cell) for group in varied[:_MOST_CURVES] for cell in group}
+    return [cell for cell in found if id(cell) in kept], max(0, len(varied) - _MOST_CURVES)
 
 
 def _portrait(run: Run, cell: Cell) -> dict[str, Any] | None:
