@@ -6,9 +6,11 @@ import json
 import os
 import socket
 import sys
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from mithridate.errors import StoreError
 
@@ -36,7 +38,7 @@ class FolderLock:
             return
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(self._file)
         except BlockingIOError:
             holder = self._holder()
             self.release()
@@ -73,6 +75,40 @@ class FolderLock:
             return f" (process {facts['pid']} on {facts['host']}, since {facts['since']}: {facts['command']})"
         except (OSError, ValueError, KeyError, TypeError):
             return ""
+
+
+def _flock(file: int) -> None:
+    """Take the lock; one that is held for a blink is :func:`holder` asking, and is waited for."""
+    for patience in (0.02, 0.1):
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(patience)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """Who holds the lock at ``path``, as far as it is written (``pid``, ``host``, ``since``, ``command``).
+
+    None where nobody does, or the file system knows no locks. Takes nothing and writes nothing.
+    """
+    if fcntl is None:
+        return None
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None  # closing the file lets go again
+    except BlockingIOError:
+        with suppress(OSError, ValueError):
+            facts = json.loads(os.pread(file, 4096, 0))
+            return facts if isinstance(facts, dict) else {}
+        return {}
+    except OSError:
+        return None
+    finally:
+        os.close(file)
 
 
 def owner() -> str:
