@@ -131,11 +131,12 @@ class Experiment:
     def members(self, job: Job) -> tuple[int, ...]:
         """Numbers of the surrogates that a job's attack crafts with: its crew, or all where it trains none."""
         named = self.attacks[job.attack].needs_surrogate and self.crews
-        return list(self.crews.values())[job.crew] if named else tuple(range(self._everybody))
+        return list(self.crews.values())[job.crew] if named else self.everybody
 
     @property
-    def _everybody(self) -> int:
-        return self.ensemble or len(self.surrogates) or 1
+    def everybody(self) -> tuple[int, ...]:
+        """Numbers of all surrogates."""
+        return tuple(range(self.ensemble or len(self.surrogates) or 1))
 
     def attackers(self) -> list[tuple[int, int]]:
         """Each attack with each crew that it crafts with, by number; one that trains no surrogate has one crew."""
@@ -194,6 +195,10 @@ class Experiment:
                 named.setdefault(threat, scenario_name(threat) + hidden)
         return named
 
+    def attack_kinds(self) -> list[str]:
+        """A name for each attack, whatever crew it crafts with."""
+        return distinct(self.attacks, [attack.name for attack in self.attacks])
+
     def attack_names(self) -> list[str]:
         """A name for each attack, for tables; where there are several crews, for each attack with each of its crews."""
         return list(self._named_attackers.values())
@@ -204,8 +209,7 @@ class Experiment:
 
     @cached_property
     def _named_attackers(self) -> dict[tuple[int, int], str]:
-        names = distinct(self.attacks, [attack.name for attack in self.attacks])
-        several = len(self.crews) > 1
+        names, several = self.attack_kinds(), len(self.crews) > 1
         return {
             (attack, crew): with_crew(names[attack], self.crew_name(attack, crew) if several else None)
             for attack, crew in self.attackers()

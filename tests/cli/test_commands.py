@@ -134,11 +134,28 @@ class TestShow:
 class TestCheck:
     def test_counts_the_jobs_and_trains_nothing(self, call: Caller, tmp_path: Path) -> None:
         said = call("check", written(tmp_path))
-        assert (said.code, said.out) == (
+        first, *rest = said.out.splitlines()
+        assert (said.code, first) == (
             0,
-            "tiny: no problems; 10 jobs (1 surrogate, 1 clean, 2 craft, 4 attack, 2 noise)\n",
+            "tiny: no problems; 10 jobs (1 surrogate, 1 clean, 2 craft, 4 attack, 2 noise)",
         )
+        assert [" ".join(line.split()) for line in rest[1:]] == [
+            "attacks 1 gradient-matching",
+            "scenarios 1 5 % of rows, linf 64/255",
+            "crews 1 all surrogates (0)",
+            "victims 1 mlp, 2 epochs",
+            "defenses 1 none",
+            "trials 2 draws of targets and rows, numbers 0 to 1",
+            "seeds 1 poisons crafted for the targets of each trial",
+            "runs 2 victims trained on each poison",
+            "surrogate jobs 1 shared by all trials and attacks",
+            "clean jobs 1 each shared by all attacks, scenarios and trials",
+            "craft jobs 2 each shared by its victims, 2",
+            "attack jobs 4",
+            "noise jobs 2",
+        ]
         found = call("check", written(tmp_path), "--json", "--trials", "1").json()
+        assert found.pop("axes")["attacks"] == {"size": 1, "values": ["gradient-matching"], "about": ""}
         assert found == {
             "name": "tiny",
             "problems": [],
@@ -146,6 +163,15 @@ class TestCheck:
             "total": 6,
         }
         assert [each.name for each in tmp_path.iterdir()] == ["tiny.yaml"]
+
+    def test_names_every_crew_scenario_and_control(self, call: Caller, tmp_path: Path) -> None:
+        axes = {"crews": {"a": [0], "b": [1, 0]}, "vary": {"budget": ["1 %"]}, "vary_trials": 1, "seeds": 3}
+        path = written(tmp_path, **axes, ensemble=2, defenses=["none", "deep-knn"])
+        said = call("check", path, "--json").json()["axes"]
+        assert said["crews"]["values"] == ["a (0)", "b (1, 0)"]
+        assert said["defenses"]["about"] == "2 asked for, 3 controls of theirs"
+        assert said["trials"]["about"] == "draws of targets and rows, numbers 0 to 1; 1 of each variation"
+        assert [each["size"] for each in said.values()] == [1, 2, 2, 1, 5, 2, 3, 2]
 
     def test_lists_every_problem_at_once(self, call: Caller, tmp_path: Path) -> None:
         path = written(tmp_path, trials=0, runs=0, threat={"budget": 5})
