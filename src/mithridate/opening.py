@@ -83,7 +83,9 @@ def fill(experiment: Experiment, store: Store) -> None:
     """Have the queue hold the experiment's jobs: as it was left, unless anything that decides them has changed."""
     lists = methods.code_of(experiment_module, job_module, keys, listing, stacks)
     digest = data_digest(experiment.data)
-    decides = fingerprint(METHOD, lists, digest, identity(plain(experiment), size=True), _strangers(experiment))
+    order = _names(experiment)  # by which jobs are numbered: fingerprints do not tell that of mappings (vary, crews)
+    settings = identity(plain(experiment), size=True)
+    decides = fingerprint(METHOD, lists, digest, settings, order, _strangers(experiment))
     if store.meta().get("plan") == decides:
         store.queue.release()  # what a run that is gone had begun
         return
