@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -16,6 +18,8 @@ _STEP = 0.01
 """Rates are told in whole per cent."""
 _MOST = 2000
 """Trials beyond which nothing is planned."""
+COUNTED = 20_000
+"""More trials are told as if they were these: they tell rates apart to the per cent."""
 _KEPT = 5
 """For how many numbers of trials more the power must be kept: it goes up in a saw-tooth."""
 
@@ -52,10 +56,14 @@ def critical(most: int, level: float) -> Array:
 
 def below(trials: int, rate: float, *, power: float = 0.8, level: float = 0.05) -> float | None:
     """The highest rate below ``rate``, in whole per cent, that ``trials`` tell from it; None where there is none."""
-    tried = np.arange(int(np.ceil(rate / _STEP)) - 1, -1, -1) * _STEP
-    return next(
-        (round(float(each), 2) for each in tried if chance_to_tell(trials, rate, each, level=level) >= power), None
-    )
+    highest = math.ceil(rate / _STEP - 1e-9) - 1
+
+    def told(percent: int) -> bool:
+        return chance_to_tell(trials, rate, round(percent * _STEP, 2), level=level) >= power
+
+    if highest < 0 or not told(0):
+        return None
+    return round((bisect_left(range(1, highest + 1), True, key=lambda percent: not told(percent))) * _STEP, 2)
 
 
 def above(trials: int, rate: float, *, power: float = 0.8, level: float = 0.05) -> float | None:
@@ -95,7 +103,7 @@ def sentence(by_trial: Sequence[Sequence[float]], *, power: float = 0.8, level: 
     values = [value for group in groups for value in group]
     if not values:
         raise ConfigError("power needs at least one trial")
-    worth, rate = int(worth_of(groups)), round(sum(values) / len(values), 2)
+    worth, rate = min(int(worth_of(groups)), COUNTED), round(sum(values) / len(values), 2)
     trials = f"These {len(groups)} trials" if len(groups) > 1 else "This one trial"
     under, over = below(worth, rate, power=power, level=level), above(worth, rate, power=power, level=level)
     if under is None and over is None:

@@ -52,7 +52,7 @@ def row(folder: Path) -> dict:
 
 def test_rows_have_the_promised_shape(folder: Path):
     written = json.loads(tables.write_summary(folder).read_text())
-    assert list(written) == ["rows", "seconds_saved", "read_whole"]
+    assert list(written) == ["rows", "power", "seconds_saved", "read_whole"]
     assert [each["defense"] for each in written["rows"]] == ["none", "epic 0.1"]
     for each in written["rows"]:
         assert {name: type(each[name]) for name in SHAPE} == SHAPE
@@ -112,6 +112,7 @@ def test_an_empty_run_has_an_empty_summary(tmp_path: Path):
         pass
     assert json.loads(tables.write_summary(tmp_path).read_text()) == {
         "rows": [],
+        "power": None,
         "seconds_saved": 0,
         "read_whole": None,
     }

@@ -16,6 +16,7 @@ from mithridate.report.damage import damage, flips_beside
 from mithridate.report.effects import certified, effect
 from mithridate.report.load import Run, read
 from mithridate.report.means import average, gap
+from mithridate.report.powers import power
 from mithridate.stats import Difference, Estimate
 from mithridate.store import write_atomically
 
@@ -47,6 +48,8 @@ def summary(run: Run) -> dict[str, Any]:
     trained on), and ``of_verdict`` where attack, scenario and victim are those of the verdict. That stands beside the
     rows as ``verdict``, with its ``sentence``, its ``standing`` and what says so (``words``).
 
+    ``power`` (null where success is a mean share) says which rates the trials of the verdict can tell from their own.
+
     ``seconds_saved`` is the computing time of networks, and of what defenses did, that was found done and not spent
     again. Of a very large run, ``read_whole`` says of how many networks (``read`` of ``of``) the whole rows were read:
     ``facts`` and ``certified`` are means over those (``facts_of`` networks of a row), all else is over all; null where
@@ -56,7 +59,7 @@ def summary(run: Run) -> dict[str, Any]:
     found = [cell for cell in every if cell.poisoned]
     rows = [row for group in _groups(found) for row in _rows(run, group)]
     said = damage(run, every)
-    whole = {"seconds_saved": run.seconds_saved, "read_whole": _read_whole(run)}
+    whole = {"power": power(found), "seconds_saved": run.seconds_saved, "read_whole": _read_whole(run)}
     if said is None:
         return {"rows": rows} | whole
     verdict = {"sentence": said.sentence, "standing": said.standing, "words": said.standing_text}

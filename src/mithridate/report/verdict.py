@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mithridate.power import sentence
 from mithridate.report import beside
-from mithridate.report.combinations import Cell, accuracy, cells, chosen, success
+from mithridate.report.combinations import Cell, accuracy, by_trial, cells, chosen, success
 from mithridate.report.load import Control, Run, Target, Victim
 from mithridate.report.means import gap
 from mithridate.report.words import KNOWLEDGE, interval, percent, plural, quoted, with_article
@@ -60,7 +61,13 @@ def verdict(run: Run) -> Verdict | None:
         standing=found,
         standing_text=_standing_text(cell, found),
         counts=_counts(cell),
-        details=(*knowledge(cell), _effort(cell), *beside.sentences(beside.beside(run, cell)), _cost(cell)),
+        details=(
+            *knowledge(cell),
+            _effort(cell),
+            sentence(by_trial(cell.poisoned)),
+            *beside.sentences(beside.beside(run, cell)),
+            _cost(cell),
+        ),
     )
 
 
