@@ -57,7 +57,9 @@ def test_holds_exactly_the_means_that_nobody_has_grown_rich_against() -> None:
         assert (wealth_paths(values[None], mean)[0, -1] < 20) == inside
 
 
-@pytest.mark.parametrize(XX)
+@pytest.mark.parametrize(
+    ("truth", "victims", "alike"), [(0.05, 1, 0), (0.4, 1, 0), (0.5, 1, 0), (0.4, 4, 2.0), (0.1, 3, 9.0)]
+)
 def test_keeps_its_coverage_over_all_moments_to_stop(truth: float, victims: int, alike: float) -> None:
     """10 000 paths of 200 trials, looked at after every one of them; clustered ones by the mean of their victims."""
     source = np.random.default_rng(5)
