@@ -99,7 +99,7 @@ class Cached(Around):
                 with suppress(OSError):
                     checkpoint.write(kept, path)
                 _make_room(self.folder, self.room)
-                reached = replace(self._of(kept, data), reused=reached.reused)
+                reached = replace(self._of(kept, data), reused=reached.reused, earlier=earlier)
             notes.drop()
             yield reached
 
