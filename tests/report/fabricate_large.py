@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mithridate.schema import COLUMNS
-from mithridate.store import Store
+from mithridate.store import Store, checksum
 from tests.report.fabricate import COMMAND, ENVIRONMENT, add_craft, experiment, scenario
 
 CLASSES = tuple(f"class {k}" for k in range(10))
@@ -74,7 +74,8 @@ def fabricate_large(folder: Path, size: Size | None = None) -> Path:
         "SELECT job, id, iif(kind = 'craft', kind, control), '{}', 'done', 1, 1.7e9 + id, 1.7e9 + id + seconds "
         "FROM results WHERE true"
     )
-    base.executescript("COMMIT; PRAGMA journal_mode=WAL")
+    base.execute("COMMIT")
+    base.execute("PRAGMA journal_mode=WAL")
     base.close()
     return folder
 
@@ -86,7 +87,9 @@ def _insert(base: sqlite3.Connection, rows: Iterator[Row]) -> None:
     numbered = enumerate(rows, start=first)
     while lot := list(itertools.islice(numbered, 5000)):
         base.executemany(results, [(n, *row[:3], *map(row[3].get, COLUMNS)) for n, row in lot])
-        base.executemany("INSERT INTO details VALUES (?, ?)", [(n, json.dumps(row[3])) for n, row in lot])
+        texts = [(n, row[0], json.dumps(row[3])) for n, row in lot]
+        details = [(n, text, checksum(key, text)) for n, key, text in texts]
+        base.executemany("INSERT INTO details (id, row, checksum) VALUES (?, ?, ?)", details)
 
 
 def _crafts(size: Size) -> Iterator[Row]:
@@ -167,5 +170,5 @@ def _network(trial: int, victim: str, defense: str, run: int, chance: float, sal
 
 @cache
 def _curves(run: int) -> dict[str, list[float]]:
-    loss = [round(2.2 * math.exp(-epoch / 7) + 0.1 + 0.02 * run, 4) for epoch in range(40)]
+    loss = [round(2.2 * math.exp(-epoch / 7) + 0.1 + 0.02 * run, 4) for epoch in range(15)]
     return {"loss": loss, "test accuracy": [round(0.9 - 0.2 * value, 4) for value in loss]}

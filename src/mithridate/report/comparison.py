@@ -20,7 +20,7 @@ from mithridate.report.combinations import Cell, same_attack, success
 from mithridate.report.effects import Effect, drops, effect, mean
 from mithridate.report.load import Victim
 from mithridate.report.means import gap
-from mithridate.report.remembering import Networks, networks
+from mithridate.report.remembering import Networks, networks, remembered_of_both
 from mithridate.report.verdict import standing
 from mithridate.stats import Difference, Estimate, mean_interval, paired
 
@@ -201,7 +201,9 @@ def _against(cell: Cell, other: Cell) -> Against | None:
 def _difference(own: Sequence[Victim], its: Sequence[Victim], trials: Set[int]) -> Difference:
     """Success of one side less that of the other over the trials of both."""
     graded = gap(own, its) if own[0].graded else None
-    return graded or paired(_by_trial(own, trials), _by_trial(its, trials))
+    return graded or remembered_of_both(
+        own, its, "difference", lambda: paired(_by_trial(own, trials), _by_trial(its, trials))
+    )
 
 
 def _within(victims: Sequence[Victim], trials: Set[int]) -> Networks:
@@ -228,10 +230,15 @@ def _accuracy(cell: Cell, plain: Cell) -> Estimate | None:
         if found is None:
             return None
         return Estimate(mean=found.mean, low=found.low, high=found.high, trials=found.trials, victims=found.trials)
+    own, its = networks(cell.poisoned), networks(plain.poisoned)
+    return remembered_of_both(own, its, "accuracy", lambda: _gaps(own, its))
+
+
+def _gaps(own: Networks, its: Networks) -> Estimate | None:
+    """The mean difference in clean accuracy over the trials of both."""
     gaps = []
-    both = [networks(side.poisoned).trials for side in (cell, plain)]
-    for trial in sorted(both[0]):
-        own, its = (mean(victim.clean_accuracy for victim in side.get(trial, ())) for side in both)
-        if own is not None and its is not None:
-            gaps.append(own - its)
+    for trial in sorted(own.trials):
+        one, two = (mean(each.clean_accuracy for each in side.trials.get(trial, ())) for side in (own, its))
+        if one is not None and two is not None:
+            gaps.append(one - two)
     return mean_interval(gaps) if gaps else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mithridate.report.combinations import Cell
 from mithridate.report.load import Victim
@@ -35,9 +35,14 @@ class Effect:
 
 def effect(cell: Cell, plain: Cell | None) -> Effect:
     """The effect of the defense of ``cell``; ``plain`` is the same attack without one."""
-    trained = once(cell.poisoned)
+    found = remembered(cell.poisoned, "effect", lambda: _effect(cell.poisoned))
+    time, usual = found.seconds, _seconds(plain) if plain else None
+    return replace(found, times=time / usual if time and usual else None)
+
+
+def _effect(victims: Sequence[Victim]) -> Effect:
+    trained = once(victims)
     treatments = [victim.treatment for victim in trained]
-    time, usual = _seconds(cell), _seconds(plain) if plain else None
 
     def over(value: Callable[[Treatment], float | None]) -> float | None:
         return mean(value(each) for each in treatments)
@@ -47,8 +52,8 @@ def effect(cell: Cell, plain: Cell | None) -> Effect:
         share=over(lambda each: each.share),
         recall=over(lambda each: each.recall),
         clean_drop=over(lambda each: each.clean_drop),
-        seconds=time,
-        times=time / usual if time and usual else None,
+        seconds=mean(victim.seconds or None for victim in trained),
+        times=None,
         facts=_facts([victim.treatment for victim in trained if victim.whole]),
         described=sum(victim.whole for victim in trained),
     )
@@ -99,8 +104,7 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 
 def _seconds(cell: Cell) -> float | None:
-    victims = cell.poisoned
-    return remembered(victims, "seconds", lambda: mean(victim.seconds or None for victim in once(victims)))
+    return effect(cell, None).seconds
 
 
 def _facts(treatments: Sequence[Treatment]) -> dict[str, float]:

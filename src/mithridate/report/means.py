@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from scipy.stats import t
 
 from mithridate.report.load import Victim
-from mithridate.report.remembering import remembered
+from mithridate.report.remembering import remembered, remembered_of_both
 from mithridate.stats import Difference, Estimate, mean_interval, sign_flip
 
 _SPREAD = 1e-6
@@ -54,6 +54,12 @@ def gap(first: Sequence[Victim], second: Sequence[Victim], value: Value = of_suc
     it is that of the sign-flip test, and the interval is the mean itself. With a single trial nothing is known but the
     difference.
     """
+    if value is of_success:
+        return remembered_of_both(first, second, "gap", lambda: _gap(first, second, value))
+    return _gap(first, second, value)
+
+
+def _gap(first: Sequence[Victim], second: Sequence[Victim], value: Value) -> Difference | None:
     shared = {victim.trial for victim in first} & {victim.trial for victim in second}
     one, two = ([each for each in side if each.trial in shared] for side in (first, second))
     if _is_shared(one) or _is_shared(two):

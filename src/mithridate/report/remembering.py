@@ -42,6 +42,14 @@ def remembered(victims: Sequence[Victim], name: str, compute: Callable[[], T]) -
     return victims.remember(name, compute) if isinstance(victims, Networks) else compute()
 
 
+def remembered_of_both(first: Sequence[Victim], second: Sequence[Victim], name: str, compute: Callable[[], T]) -> T:
+    """The result of ``compute`` over two groups, which the first remembers where both can."""
+    if not isinstance(first, Networks) or not isinstance(second, Networks):
+        return compute()
+    # the second is kept beside the result, so that nothing else can get its id
+    return first.remember(f"{name} {id(second)}", lambda: (second, compute()))[1]
+
+
 def _trials(victims: Sequence[Victim]) -> dict[int, list[Victim]]:
     found: dict[int, list[Victim]] = {}
     for victim in victims:
