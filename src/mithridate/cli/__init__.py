@@ -15,12 +15,15 @@ from mithridate.cli import (
     exporting,
     inspecting,
     judging,
+    leaderboard,
     listing,
+    repairing,
     reporting,
     retrying,
     running,
     scanning,
     showing,
+    status,
     stressing,
 )
 from mithridate.cli.terminal import errors_console
@@ -38,11 +41,14 @@ app.command("run")(running.run)
 app.command("check")(check.check)
 app.command("list")(listing.list_names)
 app.command("show")(showing.show)
+app.command("repair")(repairing.repair)
 app.command("retry")(retrying.retry)
+app.command("status")(status.status)
 app.command("report")(reporting.report)
 app.command("export")(exporting.export)
 app.command("inspect")(inspecting.inspect)
 app.command("judge")(judging.judge)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.command("scan")(scanning.scan)
 app.command("stress")(stressing.stress)
 

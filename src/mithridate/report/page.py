@@ -57,10 +57,20 @@ def write(folder: Path) -> Path:
 
 def html(run: Run) -> str:
     """The page as text; the same run gives the same bytes."""
-    return _environment().get_template("page.html.j2").render(_content(run))
+    return environment().get_template("page.html.j2").render(_content(run))
 
 
-def _environment() -> Environment:
+def dressing() -> dict[str, Any]:
+    """Style sheet and script, and the hash by which a page's policy lets that script run and no other."""
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    return {
+        "css": Markup((_HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        "script": Markup(script),  # noqa: S704 - our own file
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    }
+
+
+def environment() -> Environment:
     """Jinja2 that escapes everything which is not markup of our own, and fails on a misspelt name."""
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -89,16 +99,13 @@ def _bracketed(text: str) -> Markup:
 
 def _content(run: Run) -> dict[str, Any]:
     """Everything that the template shows."""
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
     found, goal = combinations.cells(run), run.degradation
     cell = damage.chosen(run, found) if goal else combinations.chosen(found)
     shown = cell or (found[0] if found else None)
     ended = fates(run)
     return {
         "run": run,
-        "css": Markup((_HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        "script": Markup(script),  # noqa: S704 - our own file
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        **dressing(),
         "goal": goal,
         "verdict": damage.damage(run, found) if goal else verdict.verdict(run),
         "degraded": degrade_panels.degraded(run, found, cell, goal) if goal and cell else None,

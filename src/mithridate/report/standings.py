@@ -1,0 +1,161 @@
+"""The numbers of a run as a leaderboard needs them: each with its sample, price, stamps and where it is from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mithridate.report.combinations import Cell
+from mithridate.report.load import Run
+from mithridate.report.protocols import Protocol, protocol
+from mithridate.report.values import items, mapping
+from mithridate.report.verdict import Standing, standing
+from mithridate.store import Store
+
+WORTH = {
+    "beyond": "credited: clearly below no defense and its controls",
+    "lower": "credited: clearly below no defense",
+    "dropping": "not clearly below its controls: it may be the dropping alone",
+    "unequal": "a control dropped another number of rows",
+    "uncontrolled": "its controls were not run: it may be the dropping alone",
+    "none": "not clearly below no defense",
+    "worse": "clearly above no defense",
+    "unlanded": "no credit: without a defense the attack did not clearly land",
+    "missing": "nothing to compare with",
+}
+"""What a defense is worth, in a few words."""
+STANDINGS: dict[Standing, str] = {
+    "landed": "landed: clearly above its controls",
+    "unclear": "may have landed: the intervals overlap",
+    "missed": "did not land",
+    "uncontrolled": "no clean network to compare with",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One number of one run."""
+
+    protocol: Protocol
+    attack: str
+    attack_settings: str
+    """As JSON."""
+    defense: str
+    mean: float
+    """Success in [0, 1], or the mean error where ``graded``."""
+    low: float
+    high: float
+    trials: int
+    victims: int
+    graded: bool
+    accuracy: float | None
+    """On clean test data, with the poison in; in [0, 1]."""
+    seconds: float | None
+    """A network."""
+    times: float | None
+    """That over an undefended network."""
+    oracle: bool
+    worth: str
+    """What it is worth, in words."""
+    credited: bool
+    ranked: bool
+    """Whether it may have a place: an oracle may not, nor a defense where the attack did not land."""
+    box: str | None
+    knows: tuple[str, ...]
+    """Who knew what, where the run says it."""
+    run: str
+    title: str
+    date: str
+    version: str
+    unfinished: bool
+
+
+def facts(run: Run, label: str, found: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Fact]:
+    """Every row of the summary of a run that is no control.
+
+    ``label`` is what the run is called, ``found`` are its combinations and ``rows`` those of its summary.
+    """
+    stood = {
+        (cell.attack, cell.scenario, cell.victim): standing(cell)
+        for cell in found
+        if cell.defense == "none" and cell.poisoned
+    }
+    protocols: dict[tuple[str, str], Protocol] = {}
+    date, unfinished = _date(run), run.planned is not None and run.done < run.planned
+    made = []
+    for row in rows:
+        where = (row["scenario"], row["victim"])
+        if row["control_of"]:
+            continue
+        if where not in protocols:
+            protocols[where] = protocol(run, label, scenario=where[0], victim=where[1])
+        landed = stood.get((row["attack"], *where))
+        made.append(_fact(run, row, protocols[where], landed, date, unfinished))
+    return made
+
+
+def _fact(
+    run: Run, row: Mapping[str, Any], under: Protocol, landed: Standing | None, date: str, unfinished: bool
+) -> Fact:
+    plain, worth = row["defense"] == "none", mapping(row["comparison"]).get("worth")
+    success = row["success"]
+    said = STANDINGS[landed] if plain and landed else WORTH.get(str(worth), "")
+    return Fact(
+        protocol=under,
+        attack=row["attack"],
+        attack_settings=_attack(run, row["attack"]),
+        defense=row["defense"],
+        mean=success["mean"],
+        low=success["low"],
+        high=success["high"],
+        trials=row["trials"],
+        victims=row["victims"],
+        graded=run.degradation is not None,
+        accuracy=(row["clean_accuracy"] or {}).get("mean"),
+        seconds=row["seconds_per_victim"],
+        times=None if plain else row["times_undefended"],
+        oracle=bool(row["oracle"]),
+        worth=said,
+        credited=worth in ("beyond", "lower") and not row["oracle"],
+        ranked=not row["oracle"] and (plain or landed == "landed"),
+        box=row["box"],
+        knows=_knows(row.get("ledger")),
+        run=under.run,
+        title=run.title,
+        date=date,
+        version=str(run.environment.get("mithridate") or "unknown"),
+        unfinished=unfinished,
+    )
+
+
+def _attack(run: Run, name: str) -> str:
+    """The settings of an attack by its name; those of none where the run does not tell."""
+    bare = name.partition(" (crew")[0]
+    own = [each for each in map(mapping, items(run.experiment.get("attacks"))) if each.get("name") == bare]
+    return json.dumps(own, sort_keys=True)
+
+
+def _date(run: Run) -> str:
+    """The day on which the last job ended, or else on which the store was last written."""
+    with Store(run.folder) as store:
+        recent = store.progress().recent
+        when = recent[0][2] if recent else store.path.stat().st_mtime
+    return datetime.fromtimestamp(when, UTC).date().isoformat()
+
+
+def _knows(ledger: Any) -> tuple[str, ...]:
+    """Who knew what, a line each, whatever shape the ledger has."""
+    if isinstance(ledger, Mapping):
+        return tuple(f"{who}: {_joined(what)}" for who, what in ledger.items() if what)
+    return tuple(_joined(each) for each in items(ledger))
+
+
+def _joined(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_joined(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_joined(each) for each in value)
+    return str(value)
