@@ -11,6 +11,7 @@ import torch
 
 from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError, ThreatModelError
+from mithridate.facts import NO_ATTACKER_FACTS, Fact
 from mithridate.goal import Aims, Degrade, GoalSpec
 from mithridate.learner import Learner
 from mithridate.notes import Notes, no_notes
@@ -39,6 +40,8 @@ class Attack(ABC):
     """Whether it needs the gradients of its surrogates' outputs in their inputs."""
     heeds_wanted: ClassVar[bool] = True
     """Whether the class wanted decides how rows are changed; else it only decides which rows are."""
+    assumes: ClassVar[tuple[Fact, ...]] = NO_ATTACKER_FACTS
+    """What it knows and takes for granted beside what the threat model says, whatever its settings; empty: nothing."""
     in_feature_space: ClassVar[bool] = False
     """Whether it places poison in its surrogates' feature space, so that the report draws where it lies there."""
     resumable: ClassVar[bool] = False
@@ -47,6 +50,10 @@ class Attack(ABC):
     def crew(self, surrogates: Sequence[Learner]) -> Sequence[Learner]:
         """Which of the surrogates it crafts with: all of them, unless its settings say otherwise."""
         return surrogates
+
+    def facts(self) -> tuple[Fact, ...]:
+        """What it knows and takes for granted with its settings."""
+        return self.assumes
 
     def problems(self) -> list[str]:
         """Why it cannot be tried whatever is wanted, found without crafting anything; empty where it can."""

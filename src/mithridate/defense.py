@@ -15,6 +15,7 @@ from torch import Tensor
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError, DataError
+from mithridate.facts import NO_DEFENDER_FACTS, Fact
 from mithridate.learner import Around, Hook, Learner, Progress, Removal
 from mithridate.model import Classifier
 from mithridate.ops.standard import standardised
@@ -39,6 +40,8 @@ class Defense(ABC):
     name: ClassVar[str]
     drops: ClassVar[bool] = False
     """Whether it removes rows, so that its number needs the controls which remove as many."""
+    assumes: ClassVar[tuple[Fact, ...]] = NO_DEFENDER_FACTS
+    """What it knows and takes for granted, whatever its settings; empty: nothing."""
     outermost: ClassVar[bool] = False
     """Whether nothing may be worn around it, because what it proves would no longer hold."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
@@ -47,6 +50,10 @@ class Defense(ABC):
     @abstractmethod
     def protect(self, learner: Learner) -> Learner:
         """A learner that trains as ``learner`` does, protected."""
+
+    def facts(self) -> tuple[Fact, ...]:
+        """What it knows and takes for granted with its settings."""
+        return self.assumes
 
     @property
     def oracle(self) -> bool:
