@@ -36,6 +36,7 @@ from mithridate.checkpoint import Checkpoint
 from mithridate.climb import Climb, Point, Walk
 from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact, attacker
 from mithridate.flipping import Start, begun, poison_of, start_problems
 from mithridate.goal import Aims, Degrade, GoalSpec, Misclassify
 from mithridate.learner import Around, Learner
@@ -52,6 +53,13 @@ class BackGradient(Attack):
     """Bilevel: make the victim wrong on anything, or on what is wanted, by rows moved along exact hypergradients."""
 
     name: ClassVar[str] = "back-gradient"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        attacker(
+            "victim training",
+            "ends where the training of its surrogate does, which it differentiates",
+            where="Munoz-Gonzalez et al. 2017",
+        ),
+    )
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Degrade, Misclassify)
     rows: ClassVar[tuple[str, ...]] = ("append", "replace")
     flips_labels: ClassVar[bool] = True

@@ -25,6 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mithridate.facts import Fact, attacker
 from mithridate.feature_attack import Placing
 from mithridate.ops.polytope import Ratio, combined, equal_coefficients, miss, relative_distance
 from mithridate.polytope_attack import Objective, PolytopeAttack
@@ -35,6 +36,13 @@ class BullseyePolytope(PolytopeAttack):
     """Clean-label, targeted: put the target at the mean of the poisons' features."""
 
     name: ClassVar[str] = "bullseye-polytope"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        attacker(
+            "victim training",
+            "a linear layer on features like those of its surrogates",
+            where="Aghakhani et al. 2021",
+        ),
+    )
 
     steps: int = 800
     """Steps of the optimiser. Paper: 4000, later 800; poisoning benchmark: 1200."""

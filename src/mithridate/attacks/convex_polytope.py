@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact, attacker
 from mithridate.feature_attack import Placing
 from mithridate.ops.polytope import collisions, combined, convex_coefficients, miss, relative_distance
 from mithridate.polytope_attack import Objective, PolytopeAttack
@@ -38,6 +39,13 @@ class ConvexPolytope(PolytopeAttack):
     """Clean-label, targeted: put the target inside the convex hull of the poisons' features."""
 
     name: ClassVar[str] = "convex-polytope"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        attacker(
+            "victim training",
+            "a linear layer on features like those of its surrogates",
+            where="Zhu et al. 2019",
+        ),
+    )
 
     steps: int = 4000
     """Steps of the optimiser. Paper: 4000; poisoning benchmark: 1200."""

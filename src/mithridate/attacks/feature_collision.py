@@ -33,6 +33,7 @@ from torch import Tensor
 
 from mithridate.checkpoint import Checkpoint
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact, attacker
 from mithridate.feature_attack import FeatureAttack, Placing, report
 from mithridate.notes import Notes
 from mithridate.ops.polytope import collisions
@@ -47,6 +48,13 @@ class FeatureCollision(FeatureAttack):
     """Clean-label, targeted: make each poison look to the network as the target does."""
 
     name: ClassVar[str] = "feature-collision"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        attacker(
+            "victim training",
+            "keeps features like those of its surrogates, in which poison lies on the target",
+            where="Shafahi et al. 2018",
+        ),
+    )
 
     steps: int = 120
     """Most steps. Benchmark: 120."""

@@ -27,6 +27,7 @@ from mithridate import poisonset
 from mithridate.attack import Attack
 from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError, ThreatModelError
+from mithridate.facts import Fact, attacker
 from mithridate.goal import Aims, Degrade, GoalSpec, Misclassify
 from mithridate.learner import Learner
 from mithridate.manifest import parsed
@@ -45,6 +46,9 @@ class Given(Attack):
     """Poison that others made: of the poison sets in a folder, the one for the trial."""
 
     name: ClassVar[str] = "given"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        attacker("everything", "unknown: the poison comes from elsewhere, and nobody here knows what its maker knew"),
+    )
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Misclassify, Degrade)
     rows: ClassVar[tuple[str, ...]] = ("replace", "append")
     needs_surrogate: ClassVar[bool] = False

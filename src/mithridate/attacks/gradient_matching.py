@@ -35,6 +35,7 @@ from mithridate.attack import Attack
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact, attacker
 from mithridate.goal import Aims, Backdoor, GoalSpec, Misclassify
 from mithridate.learner import Hook, Learner, trained
 from mithridate.model import Classifier
@@ -55,6 +56,14 @@ class GradientMatching(Attack):
     """Clean-label, targeted: perturb training rows so that learning them also learns the wrong answer for a target."""
 
     name: ClassVar[str] = "gradient-matching"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        attacker(
+            "victim training",
+            "takes gradient steps, in directions that its surrogates share",
+            where="Geiping et al. 2021",
+        ),
+        attacker("labels", "poison keeps labels that a person would give it", where="Geiping et al. 2021"),
+    )
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Misclassify, Backdoor)
     resumable: ClassVar[bool] = True
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from mithridate.attack import Attack
 from mithridate.dataset import Dataset
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact, attacker
 from mithridate.flipping import candidates, flipped, label_losses, poison_of, taken
 from mithridate.goal import Aims, Degrade, GoalSpec, Misclassify
 from mithridate.learner import Learner, predictions
@@ -41,6 +42,7 @@ class LossFlips(Attack):
     """Baseline: give another label to the rows where that costs a clean model most and a poisoned one least."""
 
     name: ClassVar[str] = "loss-flips"
+    assumes: ClassVar[tuple[Fact, ...]] = (attacker("victim training", "finds hard what its surrogate finds hard"),)
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Degrade, Misclassify)
     rows: ClassVar[tuple[str, ...]] = ("append", "replace")
     flips_labels: ClassVar[bool] = True

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 from mithridate.attack import Attack
 from mithridate.dataset import Dataset
+from mithridate.facts import Fact
 from mithridate.flipping import begun, poison_of, start_problems
 from mithridate.goal import Aims, Degrade, GoalSpec, Misclassify
 from mithridate.learner import Learner
@@ -28,6 +29,7 @@ class RandomFlips(Attack):
     """Baseline: give random rows another label."""
 
     name: ClassVar[str] = "random-flips"
+    assumes: ClassVar[tuple[Fact, ...]] = ()
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Degrade, Misclassify)
     rows: ClassVar[tuple[str, ...]] = ("append", "replace")
     flips_labels: ClassVar[bool] = True

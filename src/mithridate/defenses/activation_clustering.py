@@ -38,6 +38,7 @@ from torch import Tensor
 from mithridate.dataset import Dataset
 from mithridate.defense import Filter, Verdict
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact, defender
 from mithridate.ops.principal import principal
 from mithridate.ops.suspects import check_features, members
 from mithridate.seeding import Seed
@@ -51,6 +52,13 @@ class ActivationClustering(Filter):
     """Split each class in two, and remove the smaller part where the split is clear and lopsided."""
 
     name: ClassVar[str] = "activation-clustering"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender(
+            "poisoned rows",
+            "the smaller of two clusters in the features of their class",
+            where="Chen et al. 2018",
+        ),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"paper": {"reduction": "ica"}})
 
     reduction: Reduction = "pca"

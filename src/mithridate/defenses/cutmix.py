@@ -24,6 +24,7 @@ from torch import Tensor
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import HookDefense
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact
 from mithridate.learner import Batch, Hook, Learner, Progress
 from mithridate.model import Classifier
 from mithridate.ops.mixing import no_images, partners, pasted, rectangles
@@ -35,6 +36,7 @@ class CutMix(HookDefense):
     """Train on images with a rectangle of another image pasted in, labels mixed by the pixels really replaced."""
 
     name: ClassVar[str] = "cutmix"
+    assumes: ClassVar[tuple[Fact, ...]] = ()
 
     p: float = 0.5
     """Probability that a batch (or row, see ``per``) is changed. Paper: 0.5 on CIFAR-10, 1 on ImageNet."""

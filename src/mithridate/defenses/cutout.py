@@ -23,6 +23,7 @@ from torch import Tensor
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import HookDefense
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact
 from mithridate.learner import Batch, Hook, Learner, Progress
 from mithridate.model import Classifier
 from mithridate.ops.mixing import cut_out, no_images
@@ -34,6 +35,7 @@ class Cutout(HookDefense):
     """Train on images with a square blanked around a random pixel; it may reach over the edge."""
 
     name: ClassVar[str] = "cutout"
+    assumes: ClassVar[tuple[Fact, ...]] = ()
 
     side: float = 0.5
     """Side of the square as a fraction of the image's shorter side, rounded to whole pixels, at least one. Paper: 16

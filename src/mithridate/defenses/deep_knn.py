@@ -27,6 +27,7 @@ from torch.nn import functional
 from mithridate.dataset import Dataset
 from mithridate.defense import Filter, Truth, Verdict
 from mithridate.errors import ConfigError
+from mithridate.facts import TRUE_RATE, Fact, assumed_rate, defender
 from mithridate.ops.pairwise import neighbours
 from mithridate.ops.suspects import (
     Expected,
@@ -46,6 +47,13 @@ class DeepKNN(Filter):
     """Remove rows whose label is not the most frequent one among their nearest neighbours in feature space."""
 
     name: ClassVar[str] = "deep-knn"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender(
+            "poisoned rows",
+            "labelled otherwise than their neighbours in feature space",
+            where="Peri et al. 2020",
+        ),
+    )
 
     k: int | None = None
     """Neighbours asked, at least 1; none for twice the number of poisoned rows that is assumed."""
@@ -69,6 +77,12 @@ class DeepKNN(Filter):
         check_cap(self.cap)
         if self.k is not None and self.k < 1:
             raise ConfigError(f"k must be at least 1, but it is {self.k}")
+
+    def facts(self) -> tuple[Fact, ...]:
+        """Where the poison lies, and how much there is, unless the number of neighbours is given."""
+        if self.k is not None:
+            return self.assumes
+        return (*self.assumes, TRUE_RATE if self.expected == "true" else assumed_rate(self.expected, where="expected"))
 
     @property
     def oracle(self) -> bool:

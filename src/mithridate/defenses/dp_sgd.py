@@ -42,6 +42,7 @@ from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import Defense
 from mithridate.errors import ConfigError, MissingExtraError, ModelError
+from mithridate.facts import Fact
 from mithridate.learner import Around, Batch, Hook, Learner, Progress
 from mithridate.model import Architecture, Classifier
 from mithridate.ops.group_norm import GroupNormed, mixing_parts
@@ -54,6 +55,7 @@ class DPSGD(Defense):
     """Clip the gradient of every row and add noise; reports the privacy spent as ``epsilon`` and ``delta``."""
 
     name: ClassVar[str] = "dp-sgd"
+    assumes: ClassVar[tuple[Fact, ...]] = ()
 
     noise_multiplier: float | None = None
     """Standard deviation of the noise, in units of ``max_grad_norm``; none for 1, or for what ``target_epsilon`` asks.

@@ -46,6 +46,7 @@ from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset
 from mithridate.defense import HookDefense
 from mithridate.errors import ConfigError, nearest
+from mithridate.facts import Fact, defender
 from mithridate.learner import Batch, Hook, Learner, Progress, Removal
 from mithridate.model import Classifier
 from mithridate.ops.confidence import confidences, evaluating
@@ -62,6 +63,13 @@ class EPIC(HookDefense):
     """Drop rows whose gradients stand alone in their class, in rounds during training."""
 
     name: ClassVar[str] = "epic"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender(
+            "poisoned rows",
+            "isolated in gradient space while the network is trained",
+            where="Yang et al. 2022",
+        ),
+    )
     drops: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {

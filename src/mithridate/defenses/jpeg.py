@@ -27,6 +27,7 @@ from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import Defense
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact, defender
 from mithridate.learner import Around, Hook, Learner, Progress
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
@@ -37,6 +38,7 @@ class JPEG(Defense):
     """Train on JPEG-compressed images; needs 8-bit grey or colour images."""
 
     name: ClassVar[str] = "jpeg"
+    assumes: ClassVar[tuple[Fact, ...]] = (defender("poisoned rows", "changed in details that compression removes"),)
 
     quality: int = 50
     """JPEG quality, 1 (smallest file) to 100 (nearly lossless). The study: 25, 50 and 75."""

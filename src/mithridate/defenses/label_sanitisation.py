@@ -28,6 +28,7 @@ from torch import Tensor
 from mithridate.dataset import Dataset
 from mithridate.defense import Sanitiser, Verdict, Where, check_where, points_of
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact, defender
 from mithridate.learner import Learner
 from mithridate.ops.pairwise import neighbours
 from mithridate.ops.sparing import spared
@@ -42,6 +43,14 @@ class LabelSanitisation(Sanitiser):
     """Relabel, or drop, the rows whose nearest neighbours agree on another label."""
 
     name: ClassVar[str] = "label-sanitisation"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender(
+            "poisoned rows",
+            "labelled otherwise than most of their neighbours",
+            where="Paudice et al. 2018, algorithm 2",
+        ),
+        defender("trusted rows", "none: neighbours are rows under suspicion", where="algorithm 2"),
+    )
 
     k: int = 10
     """Neighbours asked, at least 1; a row is not its own. A published reimplementation: 10."""

@@ -28,6 +28,7 @@ from torch import Tensor
 from mithridate.dataset import Dataset
 from mithridate.defense import Sanitiser, Verdict
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact, assumed_rate, defender
 from mithridate.learner import Learner, predictions
 from mithridate.model import Classifier
 from mithridate.ops.losses import row_losses
@@ -41,6 +42,9 @@ class LossSanitisation(Sanitiser):
     """Remove the rows of the highest loss, once or until the same rows are kept."""
 
     name: ClassVar[str] = "loss-sanitisation"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender("poisoned rows", "of high loss in a network trained on all rows", where="Koh et al. 2018"),
+    )
 
     fraction: float = 0.1
     """Share of the rows that goes, rounded down, in (0, 1). Koh et al.: 0.1; TRIM: the poisoned share, known."""
@@ -55,6 +59,10 @@ class LossSanitisation(Sanitiser):
             raise ConfigError(f"fraction must lie in (0, 1), but it is {self.fraction:g}")
         if self.rounds < 1:
             raise ConfigError(f"rounds must be at least 1, but it is {self.rounds}")
+
+    def facts(self) -> tuple[Fact, ...]:
+        """Where the poison lies, and how much there is."""
+        return (*self.assumes, assumed_rate(self.fraction, where="fraction"))
 
     def sift(self, learner: Learner, data: Dataset, *, seed: Seed) -> Verdict:
         """Scores are the losses in the last round, in nats; of equal ones the lower id goes first.

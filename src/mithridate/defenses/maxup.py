@@ -29,6 +29,7 @@ from torch.nn import functional
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import Defense, HookDefense
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact
 from mithridate.learner import Batch, Hook, Learner, Progress
 from mithridate.model import Classifier
 from mithridate.ops.mixing import cut_out, no_images
@@ -43,6 +44,7 @@ class MaxUp(HookDefense):
     """Train on the worst of several augmentations of each row, judged by the network as it stands."""
 
     name: ClassVar[str] = "maxup"
+    assumes: ClassVar[tuple[Fact, ...]] = ()
 
     base: Defense | None = None
     """The augmentation that is drawn: a cutout, cutmix or mixup; none for a cutout of half the image's side. The

@@ -23,6 +23,7 @@ from torch import Tensor
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import HookDefense
 from mithridate.errors import ConfigError
+from mithridate.facts import Fact
 from mithridate.learner import Batch, Hook, Learner, Progress
 from mithridate.model import Classifier
 from mithridate.ops.mixing import dirichlet, mixed, partners
@@ -34,6 +35,7 @@ class Mixup(HookDefense):
     """Train on weighted sums of rows, labels mixed with the same weights; images and tables."""
 
     name: ClassVar[str] = "mixup"
+    assumes: ClassVar[tuple[Fact, ...]] = ()
 
     ways: int = 2
     """Rows in a sum. Mixup: 2; against poison: 4."""

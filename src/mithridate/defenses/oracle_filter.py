@@ -16,6 +16,7 @@ from mithridate.checkpoint import Checkpoint
 from mithridate.control import Control
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import Truth
+from mithridate.facts import TRUE_ROWS, Fact
 from mithridate.learner import Around, Hook, Learner, Progress, Removal
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
@@ -26,6 +27,7 @@ class OracleFilter(Control):
     """Remove exactly the poisoned rows, which the referee names."""
 
     name: ClassVar[str] = "oracle-filter"
+    assumes: ClassVar[tuple[Fact, ...]] = (TRUE_ROWS,)
     drops: ClassVar[bool] = True
 
     poison_ids: tuple[int, ...] = ()

@@ -42,6 +42,7 @@ from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space, channel_statistics
 from mithridate.defense import Defense
 from mithridate.errors import ConfigError, FormatError
+from mithridate.facts import Fact, defender
 from mithridate.learner import Around, Hook, Learner, Progress, Removal, predictions, removals_of, removals_state
 from mithridate.model import Classifier
 from mithridate.ops.certificate import certified_radius, winners
@@ -56,6 +57,13 @@ class PartitionAggregation(Defense):
     """Train a network on each part of the rows and let them vote; says how many rows cannot change the vote."""
 
     name: ClassVar[str] = "partition-aggregation"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender(
+            "poisoned rows",
+            "few enough of them inserted, removed or changed: as many as the certificate of an input allows",
+            where="Levine and Feizi 2021, theorem 1",
+        ),
+    )
     outermost: ClassVar[bool] = True
 
     partitions: int = 50

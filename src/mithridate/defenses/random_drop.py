@@ -16,6 +16,7 @@ from torch import Tensor
 from mithridate.control import MatchedControl
 from mithridate.dataset import Dataset
 from mithridate.defense import Defense, Truth
+from mithridate.facts import Fact, defender
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
 
@@ -25,6 +26,9 @@ class RandomDrop(MatchedControl):
     """Drop random rows, as many as another defense drops, in the same rounds."""
 
     name: ClassVar[str] = "random-drop"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender("poison rate", "as many rows go as the defense that it controls took, in a training of its own"),
+    )
     judges: ClassVar[bool] = False
 
     like: Defense

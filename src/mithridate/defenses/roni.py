@@ -38,6 +38,7 @@ from torch import Tensor
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import Sanitiser, Verdict
 from mithridate.errors import ConfigError, DataError
+from mithridate.facts import Fact, defender
 from mithridate.learner import Learner, predictions
 from mithridate.ops.losses import is_right, row_losses
 from mithridate.ops.sparing import spared
@@ -57,6 +58,18 @@ class RONI(Sanitiser):
     """Remove the rows that, added to a small training set, lower what it achieves on a quiz."""
 
     name: ClassVar[str] = "roni"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender(
+            "poisoned rows",
+            "one alone makes a network trained on a few rows worse",
+            where="Nelson et al. 2008",
+        ),
+        defender(
+            "trusted rows",
+            "none: bases and quizzes are drawn from the rows under suspicion (the paper has trusted ones)",
+            where="difference 1",
+        ),
+    )
 
     base: int = 20
     """Rows that a network is trained on, beside those it is tried with. Paper: 20."""

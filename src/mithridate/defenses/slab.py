@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from mithridate.dataset import Dataset
 from mithridate.defense import Sanitiser, Verdict, Where, check_where, points_of
+from mithridate.facts import Fact, defender
 from mithridate.learner import Learner
 from mithridate.ops.centres import Centre, beyond, centre_of, check_centre, check_percentile
 from mithridate.ops.suspects import check_features, members
@@ -42,6 +43,18 @@ class Slab(Sanitiser):
     """Remove from each class the rows beyond a percentile of the distances along the line to the other classes."""
 
     name: ClassVar[str] = "slab"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender(
+            "poisoned rows",
+            "farther than others out along the line between the centres of classes",
+            where="Steinhardt et al. 2017, section 2",
+        ),
+        defender(
+            "trusted rows",
+            "none: centres are those of the rows under suspicion (the certificate asks for clean ones)",
+            where="difference 1",
+        ),
+    )
 
     percentile: float = 90.0
     """Percentile of a class's distances beyond which rows go, in (0, 100). Koh et al.: 90, so that a tenth goes."""

@@ -25,6 +25,7 @@ from torch import Tensor
 from mithridate.dataset import Dataset
 from mithridate.defense import Filter, Truth, Verdict
 from mithridate.errors import ConfigError
+from mithridate.facts import TRUE_RATE, Fact, assumed_rate, defender
 from mithridate.ops.principal import principal
 from mithridate.ops.suspects import (
     Expected,
@@ -44,6 +45,13 @@ class SpectralSignatures(Filter):
     """Remove from each class the rows that lie farthest out along its direction of largest variance."""
 
     name: ClassVar[str] = "spectral-signatures"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender(
+            "poisoned rows",
+            "far out along the direction in which the features of their class vary most",
+            where="Tran et al. 2018",
+        ),
+    )
 
     expected: Expected = 0.01
     """Assumed upper bound on the poisoned fraction of the training set, in (0, 1); ``true`` for the referee's number.
@@ -63,6 +71,11 @@ class SpectralSignatures(Filter):
         check_cap(self.cap)
         if not 0 < self.multiplier < math.inf:
             raise ConfigError(f"multiplier must be a positive number, but it is {self.multiplier:g}")
+
+    def facts(self) -> tuple[Fact, ...]:
+        """Where the poison lies, and how much there is."""
+        rate = TRUE_RATE if self.expected == "true" else assumed_rate(self.expected, where="expected")
+        return (*self.assumes, rate)
 
     @property
     def oracle(self) -> bool:

@@ -25,6 +25,7 @@ import torch
 
 from mithridate.dataset import Dataset
 from mithridate.defense import Sanitiser, Verdict, Where, check_where, points_of
+from mithridate.facts import Fact, defender
 from mithridate.learner import Learner
 from mithridate.ops.centres import Centre, beyond, centre_of, check_centre, check_percentile
 from mithridate.ops.suspects import check_features, members
@@ -36,6 +37,18 @@ class Sphere(Sanitiser):
     """Remove from each class the rows beyond a percentile of the distances to its centre."""
 
     name: ClassVar[str] = "sphere"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender(
+            "poisoned rows",
+            "farther than others from the centre of their class",
+            where="Steinhardt et al. 2017, section 2",
+        ),
+        defender(
+            "trusted rows",
+            "none: centres are those of the rows under suspicion (the certificate asks for clean ones)",
+            where="difference 1",
+        ),
+    )
 
     percentile: float = 90.0
     """Percentile of a class's distances beyond which rows go, in (0, 100). Koh et al.: 90, so that a tenth goes."""

@@ -16,6 +16,7 @@ from torch.nn import functional
 from mithridate.control import MatchedControl
 from mithridate.dataset import Dataset
 from mithridate.defense import Defense, Truth
+from mithridate.facts import Fact, defender
 from mithridate.learner import predictions
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
@@ -26,6 +27,9 @@ class TopLossDrop(MatchedControl):
     """Drop the rows of the highest loss, as many as another defense drops, in the same rounds."""
 
     name: ClassVar[str] = "top-loss-drop"
+    assumes: ClassVar[tuple[Fact, ...]] = (
+        defender("poison rate", "as many rows go as the defense that it controls took, in a training of its own"),
+    )
     judges: ClassVar[bool] = True
 
     like: Defense
