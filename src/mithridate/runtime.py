@@ -104,11 +104,17 @@ def describe(where: torch.device) -> dict[str, str | int]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         **{name: importlib.metadata.version(name) for name in ("numpy", "scipy", "scikit-learn")},
-        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
+        "device": _device_name(where),
         "processor": _processor(),
         "cores": cores(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _device_name(where: torch.device) -> str:
+    if where.type != "cuda":
+        return "cpu"
+    return torch.cuda.get_device_name(where) if torch.cuda.is_available() else "cuda, on other machines"
 
 
 def _processor() -> str:

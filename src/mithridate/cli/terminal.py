@@ -73,7 +73,9 @@ class Bars:
         self._progress.stop()
 
     def step(self, job: Job, step: Step) -> None:
-        """Move the job's bar."""
+        """Move the job's bar; print what a person should read."""
+        if step.note:
+            self._progress.console.print(f"{job_name(job)}: {step.note}", markup=False, highlight=False)
         text = f"{job_name(job)}: {step.stage}"
         if job.key not in self._tasks:
             self._tasks[job.key] = self._progress.add_task(text, total=step.total, values="")
@@ -105,7 +107,9 @@ class Lines:
         self._last.clear()
 
     def step(self, job: Job, step: Step) -> None:
-        """Say where a job is, at most every ten seconds."""
+        """Say where a job is, at most every ten seconds; what a person should read at once."""
+        if step.note:
+            self._screen.print(f"  {job_name(job)}: {step.note}", markup=False, highlight=False)
         now = time.monotonic()
         if now - self._last.setdefault(job.key, now) < _EVERY:
             return

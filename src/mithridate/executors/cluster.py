@@ -15,16 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from mithridate import runtime
 from mithridate.errors import MissingExtraError, MithridateError
 from mithridate.executor import ATTEMPTS, Ended, Executor, Queue, Report, Started, Work, unnoticed
-from mithridate.executors.node import Done, Mailbox, Parcel, on_node, versions
+from mithridate.executors.mailbox import Mailbox
+from mithridate.executors.node import Done, on_node, parcel
 from mithridate.executors.stock import Stock
 from mithridate.experiment import Job
-from mithridate.portable import Portable
 from mithridate.watch import Step
 
 _LOOK = 0.5  # seconds between looks at what nodes say
@@ -109,14 +108,12 @@ class _Run:
         most: int | None,
     ) -> None:
         self._ray, self._report, self._started, self._needs, self._most = ray, report, started, needs, most
-        self._work, self._queue, self._stock = work, Queue(jobs), Stock(ray, work, jobs)
+        self._queue, self._stock = Queue(jobs), Stock(ray, work, jobs)
         self._running: dict[Any, tuple[Job, Any]] = {}  # by the reference of what comes back; and that of what is left
         self._begun: dict[str, list[str]] = {}  # where each running job was begun, by its key
         self._by_key: dict[str, Job] = {}
         self._room, self._counted, self._heard = 0, 0.0, 0.0
-        sent = work.moved(Path("unset")) if isinstance(work, Portable) else work
-        data = work.data() if isinstance(work, Portable) else ()
-        self._parcel = ray.put(Parcel(work=sent, data=data, versions=versions()))
+        self._parcel = ray.put(parcel(work))
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )

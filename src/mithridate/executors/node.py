@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import torch
@@ -66,25 +67,16 @@ class Done:
     """Whether it left trainings for the jobs that need it; they stay in the object store."""
 
 
+def parcel(work: Work) -> Parcel:
+    """What nodes need of some work: not where the run folder lies."""
+    if not isinstance(work, Portable):
+        return Parcel(work=work, data=(), versions=versions())
+    return Parcel(work=work.moved(Path("nowhere")), data=work.data(), versions=versions())
+
+
 def versions() -> dict[str, str]:
     """What results depend on, as installed here."""
     return {"mithridate": importlib.metadata.version("mithridate"), "torch": torch.__version__}
-
-
-class Mailbox:
-    """An actor through which nodes tell the driver which jobs began, and where they are."""
-
-    def __init__(self) -> None:
-        self._letters: list[tuple[str, str | Step]] = []
-
-    def put(self, key: str, said: str | Step) -> None:
-        """Leave a job's step, or where it begins."""
-        self._letters.append((key, said))
-
-    def take(self) -> list[tuple[str, str | Step]]:
-        """All that was left since the last time, oldest first."""
-        found, self._letters = self._letters, []
-        return found
 
 
 def on_node(parcel: Sequence[Any], job: Job, given: Sequence[Any], mailbox: Any) -> tuple[Done, Files]:
@@ -99,10 +91,10 @@ def on_node(parcel: Sequence[Any], job: Job, given: Sequence[Any], mailbox: Any)
     where = f"node {ray.util.get_node_ip_address()} ({ray.get_runtime_context().get_node_id()[:8]})"
     work = _unpacked(ray, parcel[0]).work
     mailbox.put.remote(job.key, where)
-    with TemporaryDirectory(prefix="mithridate-") as folder, _cache_in(Path(folder) / CACHE):
-        there = {name for each in given for name in _write(ray.get(each), Path(folder))}
-        ended = attempt(work.moved(Path(folder)) if isinstance(work, Portable) else work, job, _watch(job, mailbox))
-        made = _made(Path(folder), there)
+    with _scratch() as folder, _cache_in(folder / CACHE):
+        there = {name for each in given for name in _write(ray.get(each), folder)}
+        ended = attempt(work.moved(folder) if isinstance(work, Portable) else work, job, _watch(job, mailbox))
+        made = _made(folder, there)
     ended = replace(ended, error=ended.error.replace(f"{folder}/", ""), where=where)
     left = {name: content for name, content in made.items() if name.startswith(f"{MEMORY}/")}
     files = {name: content for name, content in made.items() if name not in left}
@@ -153,6 +145,18 @@ def _made(folder: Path, there: set[str]) -> dict[str, bytes]:
         for name, path in sorted(names.items())
         if name not in there and not name.startswith("notes/") and not name.endswith(_PASSING)
     }
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """An empty folder for one job. Those of processes that were killed are removed too."""
+    room = Path(gettempdir()) / f"mithridate-{os.getuid()}"
+    room.mkdir(mode=0o700, exist_ok=True)
+    for each in room.iterdir():
+        if not Path(f"/proc/{each.name.partition('-')[0]}").exists():
+            shutil.rmtree(each, ignore_errors=True)
+    with TemporaryDirectory(prefix=f"{os.getpid()}-", dir=room) as folder:
+        yield Path(folder)
 
 
 @contextmanager
