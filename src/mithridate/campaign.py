@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mithridate import artefacts
+from mithridate import artefacts, stopping
 from mithridate.driver import Driver, from_plain
 from mithridate.errors import ProblemsError
 from mithridate.executor import Ended, Executor, Report
@@ -44,6 +44,12 @@ def plan(store: Store) -> Plan:
     return Plan(jobs=jobs, left=left)
 
 
+def enough(store: Store) -> bool:
+    """Whether the last run stopped early, because the undefended success was known as well as asked for."""
+    note = store.meta().get("sequential")
+    return bool(note and note["reached"] and not store.failures())
+
+
 def check(experiment: Experiment) -> None:
     """Raise :class:`ProblemsError` with everything that would stop the experiment."""
     found = problems(experiment)
@@ -59,24 +65,37 @@ def run(
     device: torch.device,
     report: Report,
     states: Sequence[State] = UNDONE,
+    until_width: float | None = None,
 ) -> Iterator[Ended]:
     """Do what is left, writing each job's rows in one go as it ends; yield each end.
 
     ``states``: only jobs in these, with what they need. Trainings kept for other jobs to begin with are removed once
-    all is done. Raises :class:`StoreError` where a poison that is to be trained on is not what was crafted.
+    all is done. ``until_width``: trials are added only until the undefended success is known as well as that
+    (:mod:`mithridate.stopping`). Raises :class:`StoreError` where a poison to be trained on is not what was crafted.
     """
     work = Portable(experiment=experiment, folder=store.folder, device=str(device))
     left = _left(store, states)
     _check_poisons(store, left)
+    _note_stopping(experiment, store, until_width)
     with Driver(store) as driver:
-        while left:
-            for ended in executor.map(work, left, report=driver.watching(report), started=driver.started):
-                driver.record(ended)
-                yield ended
-            left = [job for job in _left(store, ("waiting",)) if job.key in driver.again]
-            driver.again.clear()
-    if not plan(store).left:
+        for part in stopping.parts(experiment, store, left, until_width):
+            while part:
+                for ended in executor.map(work, part, report=driver.watching(report), started=driver.started):
+                    driver.record(ended)
+                    yield ended
+                part = [job for job in _left(store, ("waiting",)) if job.key in driver.again]
+                driver.again.clear()
+    _note_stopping(experiment, store, until_width)
+    if not plan(store).left or enough(store):
         shutil.rmtree(store.folder / MEMORY, ignore_errors=True)
+
+
+def _note_stopping(experiment: Experiment, store: Store, until_width: float | None) -> None:
+    """Remember that trials are added by what they show; forget it once all are there, whatever they showed."""
+    if until_width is not None:
+        store.describe(sequential=stopping.note(experiment, store, until_width))
+    elif not plan(store).left:
+        store.describe(sequential=None)
 
 
 def _left(store: Store, states: Sequence[State]) -> list[Job]:

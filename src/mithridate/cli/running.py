@@ -40,7 +40,17 @@ def run(
     trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, instead of the file's.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a core on a CPU.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Jobs at a time; default: one a core on a CPU.")] = None,
+    executor: Annotated[
+        str, typer.Option(metavar="NAME", help="Where jobs run: local, processes (one a GPU) or ray; auto chooses.")
+    ] = "auto",
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster (auto: this machine's); default: one is started here.")
+    ] = None,
+    until_width: Annotated[
+        float | None,
+        typer.Option(metavar="W", help="Add trials only until the undefended success is known this well: 0.1."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with what is in the folder, or insist that it is empty.")
     ] = True,
@@ -54,15 +64,28 @@ def run(
     ] = None,
 ) -> None:
     """Run an experiment. Run it again to go on where it stopped: what is in the run folder is not done twice."""
-    from mithridate import runtime
+    from mithridate.cli.executing import device as device_for
     from mithridate.cli.settings import experiment as read_experiment
     from mithridate.errors import ConfigError
 
     if changed not in (None, "keep", "redo"):
         raise ConfigError(f"--changed can be keep or redo, but it is '{changed}'")
-    where = runtime.device(device)
+    if until_width is not None and not 0 < until_width < 1:
+        raise ConfigError(f"--until-width must lie between 0 and 1 (0.1: ten points), but it is {until_width:g}")
+    where = device_for(device, executor)
     experiment = read_experiment(what, changes=changes or [], trials=trials)
-    carry_out(experiment, out=out, where=where, workers=workers, track=track or (), resume=resume, changed=changed)
+    carry_out(
+        experiment,
+        out=out,
+        where=where,
+        workers=workers,
+        executor=executor,
+        address=address,
+        track=track or (),
+        resume=resume,
+        changed=changed,
+        until_width=until_width,
+    )
 
 
 def carry_out(
@@ -71,17 +94,19 @@ def carry_out(
     out: Path | None,
     where: torch.device,
     workers: int | None,
+    executor: str = "auto",
+    address: str | None = None,
     track: Sequence[str] = (),
     resume: bool = True,
     changed: str | None = None,
     command: str | None = None,
     states: Sequence[State] | None = None,
+    until_width: float | None = None,
 ) -> None:
     """Do what is left of an experiment, draw its report and print its table; raises Exit unless all went well."""
     from mithridate import campaign, runtime
+    from mithridate.cli.executing import chosen
     from mithridate.cli.terminal import console
-    from mithridate.executors.local import Local
-    from mithridate.executors.processes import Processes
     from mithridate.learners.precision import resolved
     from mithridate.tracking import following
 
@@ -89,24 +114,23 @@ def carry_out(
     environment = {**runtime.describe(where), "auto precision": resolved("auto", where)}
     campaign.check(experiment)
     folder = out or Path("runs") / experiment.name
-    executor: Executor = Local()
-    if where.type == "cpu":
-        runtime.use_threads(1)  # as workers do, so that their number changes no result
-        count = workers or runtime.cores()
-        executor = Processes(count) if count > 1 else executor
+    runner = chosen(executor, where=where, workers=workers, address=address)
     command = command or shlex.join(["mithridate", *sys.argv[1:]])
     tracking = following(track, experiment=experiment, folder=folder, say=_say)
     opened = partial(campaign.begin, experiment, folder, command=command, environment=environment, resume=resume)
     with _asking(opened, changed) as store:
         tracking.begin(store)
-        failed, stopped = _work(experiment, store, executor, where, tracking, states or campaign.UNDONE)
-        plan = campaign.plan(store)
+        failed, stopped = _work(experiment, store, runner, where, tracking, states or campaign.UNDONE, until_width)
+        plan, enough = campaign.plan(store), campaign.enough(store)
     done = f"{plan.jobs - plan.left} of {plan.jobs} jobs are done and kept"
     screen = console()
     if stopped:  # said before the report is drawn, which takes seconds
         screen.print(f"Stopped: {done}. Go on with:  {command}", markup=False, highlight=False)
+    if enough and plan.left:
+        said = "the undefended success of every attack is known well enough (--until-width)"
+        screen.print(f"Enough: {said}; {done}", markup=False, highlight=False)
     _show(folder, experiment.name)
-    tracking.finish([folder / "report.html", folder / "summary.json"], complete=not plan.left)
+    tracking.finish([folder / "report.html", folder / "summary.json"], complete=enough or not plan.left)
     if failed and not stopped:
         reasons = [each.error for each in failed if not each.lost]
         text = f"{len(failed)} job{'s' * (len(failed) != 1)} failed or were not run, {done}; the report lists them"
@@ -142,6 +166,7 @@ def _work(
     where: torch.device,
     tracking: Tracking,
     states: Sequence[State],
+    until_width: float | None,
 ) -> tuple[list[Ended], bool]:
     """Do what is left, showing it; the jobs that failed or were lost, and whether the person stopped it."""
     from mithridate import campaign
@@ -161,7 +186,7 @@ def _work(
                 tracking.step(job, step)
 
             run = partial(campaign.run, experiment, store, executor=executor, device=where)
-            for ended in run(report=report, states=states):
+            for ended in run(report=report, states=states, until_width=until_width):
                 shown.ended(ended)
                 tracking.ended(ended)
                 failed += [ended] if ended.error else []

@@ -93,6 +93,8 @@ class Run(Remembering):
     pretrainings: tuple[Pretraining, ...]
     published: tuple[Published, ...]
     failures: tuple[Failure, ...]
+    sequential: object = None
+    """What the run noted of trials that were added until a rate was known well enough; None for an ordinary run."""
     partial: Partial | None = None
     """How much of a very large run was read whole; None: all of it."""
 
@@ -166,6 +168,7 @@ def read(folder: Path, *, most: int = MOST) -> Run:
         pretrainings=tuple(pretraining(row) for row in pretrainings),
         published=published(meta.get("published")),
         failures=tuple(failures),
+        sequential=meta.get("sequential"),
         partial=partial,
     )
 

@@ -17,6 +17,7 @@ from mithridate.report.effects import certified, effect
 from mithridate.report.load import Run, read
 from mithridate.report.means import average, gap
 from mithridate.report.powers import power
+from mithridate.report.stopped import sequential, stopping
 from mithridate.stats import Difference, Estimate
 from mithridate.store import write_atomically
 
@@ -27,7 +28,9 @@ def summary(run: Run) -> dict[str, Any]:
     ``success``, ``base_rate`` (networks trained on clean data, judged on the same targets) and ``noise_control`` (the
     same rows with random noise of the same size) are rates in [0, 1] with 95 % intervals clustered by trial;
     ``base_rate`` and ``noise_control`` are null where they were not run. Accuracies are means in [0, 1] with
-    Student's t intervals; ``seconds`` adds up crafts and poisoned trainings; ``peak_memory`` is in bytes.
+    Student's t intervals; ``sequential`` (null for an ordinary run) is the interval of the mean over trials that holds
+    where trials were added until a rate was known well enough. ``seconds`` adds up crafts and poisoned trainings;
+    ``peak_memory`` is in bytes.
 
     ``box`` is what the attacker knows of the victim (``white-box``, ``grey-box``, ``black-box``; null where that was
     not recorded). ``published`` lists what others published for the row: ``rate`` in [0, 1], ``trials``, ``source``,
@@ -148,6 +151,7 @@ def _row(run: Run, cell: Cell) -> dict[str, Any]:
         "trials": hit.trials,
         "victims": hit.victims,
         "success": _interval(hit),
+        "sequential": _sequential(run, cell),
         "base_rate": base.mean if base else None,
         "base_rate_interval": _spread(base),
         "noise_control": noise.mean if noise else None,
@@ -210,6 +214,11 @@ def _against(other: Against) -> dict[str, Any]:
 
 def _interval(estimate: Estimate | None) -> dict[str, float] | None:
     return {"mean": estimate.mean, "low": estimate.low, "high": estimate.high} if estimate else None
+
+
+def _sequential(run: Run, cell: Cell) -> dict[str, float] | None:
+    found = sequential(stopping(run.sequential), cell)
+    return {"mean": found.mean, "low": found.low, "high": found.high} if found else None
 
 
 def _mean(estimate: Estimate | None) -> dict[str, float | None] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mithridate.power import sentence
-from mithridate.report import beside
+from mithridate.report import beside, stopped
 from mithridate.report.combinations import Cell, accuracy, by_trial, cells, chosen, success
 from mithridate.report.load import Control, Run, Target, Victim
 from mithridate.report.means import gap
@@ -64,6 +64,7 @@ def verdict(run: Run) -> Verdict | None:
         details=(
             *knowledge(cell),
             _effort(cell),
+            *stopped.sentences(stopped.stopping(run.sequential), cell),
             sentence(by_trial(cell.poisoned)),
             *beside.sentences(beside.beside(run, cell)),
             _cost(cell),
