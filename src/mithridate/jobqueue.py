@@ -73,13 +73,15 @@ class JobQueue:
         """
         base = self._base
         with sentences(self._path), transaction(base):
-            base.execute("CREATE TEMP TABLE fresh (key TEXT PRIMARY KEY, place INTEGER, kind TEXT, job TEXT)")
+            base.execute(
+                "CREATE TEMP TABLE fresh (key TEXT PRIMARY KEY, place INTEGER, kind TEXT, job TEXT, rows INTEGER)"
+            )
             base.execute("CREATE TEMP TABLE wanted (key TEXT PRIMARY KEY, job TEXT)")
             for number, entry in enumerate(entries):
                 job = json.dumps(entry.job, sort_keys=True, separators=(",", ":"))
-                values = (entry.key, number, entry.kind, job)
-                base.execute("INSERT OR IGNORE INTO temp.fresh VALUES (?, ?, ?, ?)", values)
                 rows = [(key, entry.key) for key in entry.rows or (entry.key,)]
+                values = (entry.key, number, entry.kind, job, len(rows))
+                base.execute("INSERT OR IGNORE INTO temp.fresh VALUES (?, ?, ?, ?, ?)", values)
                 base.executemany("INSERT OR IGNORE INTO temp.wanted VALUES (?, ?)", rows)
             _merge(base)
             base.execute("DROP TABLE temp.fresh")
@@ -177,6 +179,22 @@ class JobQueue:
             found = self._base.execute("SELECT attempts FROM jobs WHERE key = ?", (key,)).fetchone()
         return int(found[0]) if found else 0
 
+    def wanting(self) -> list[str]:
+        """Put jobs back to waiting that count as done, but left fewer rows than they should; their keys."""
+        with sentences(self._path), transaction(self._base):
+            found = self._base.execute(
+                "UPDATE jobs SET state = 'waiting', ended = NULL WHERE state = 'done' AND rows > "
+                "(SELECT count(*) FROM results WHERE results.job = jobs.key) RETURNING key"
+            ).fetchall()
+        return [key for (key,) in found]
+
+    def wait(self, keys: Sequence[str]) -> None:
+        """Have jobs that were done wait again; their rows stay until new ones take their place."""
+        with sentences(self._path), transaction(self._base):
+            self._base.executemany(
+                "UPDATE jobs SET state = 'waiting', ended = NULL WHERE key = ?", [(key,) for key in keys]
+            )
+
     def alive(self) -> Entry | None:
         """A job whose lease has not run out."""
         with sentences(self._path):
@@ -194,8 +212,9 @@ def _merge(base: sqlite3.Connection) -> None:
     """Bring the queue and the marks on rows into line with the fresh jobs."""
     base.execute("UPDATE jobs SET place = NULL WHERE place IS NOT NULL")
     base.execute(
-        "INSERT INTO jobs (key, place, kind, job) SELECT key, place, kind, job FROM temp.fresh WHERE 1 ORDER BY place "
-        "ON CONFLICT (key) DO UPDATE SET place = excluded.place, kind = excluded.kind, job = excluded.job"
+        "INSERT INTO jobs (key, place, kind, job, rows) SELECT * FROM temp.fresh WHERE 1 ORDER BY place "
+        "ON CONFLICT (key) DO UPDATE SET place = excluded.place, kind = excluded.kind, job = excluded.job, "
+        "rows = excluded.rows"
     )
     base.execute("UPDATE results SET planned = key IN (SELECT key FROM temp.wanted)")
     missing = "SELECT job FROM temp.wanted WHERE key NOT IN (SELECT key FROM results)"

@@ -19,6 +19,7 @@ COLUMNS = (
 TABLES = ("meta", "results", "details", "failures", "superseded", "artefacts", "jobs")
 
 # The JSON of a row lies in a table of its own: a million rows are then counted in a fifth of a gigabyte, not in many.
+# Key and kind stand beside it once more, so that a damaged table of results can be made again from it.
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE results (
@@ -26,7 +27,8 @@ CREATE TABLE results (
     planned INTEGER NOT NULL DEFAULT 1, created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
     {", ".join(COLUMNS)});
 CREATE INDEX results_job ON results (job);
-CREATE TABLE details (id INTEGER PRIMARY KEY, row TEXT NOT NULL);
+CREATE TABLE details (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, kind TEXT NOT NULL, row TEXT NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE failures (
     key TEXT PRIMARY KEY, kind TEXT NOT NULL, message TEXT NOT NULL, trace TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 1, created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);
@@ -36,8 +38,9 @@ CREATE TABLE superseded (
 CREATE TABLE artefacts (path TEXT PRIMARY KEY, job TEXT NOT NULL, sha256 TEXT NOT NULL, bytes INTEGER NOT NULL);
 CREATE INDEX artefacts_job ON artefacts (job);
 CREATE TABLE jobs (
-    key TEXT PRIMARY KEY, place INTEGER, kind TEXT NOT NULL, job TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'waiting',
-    owner TEXT, leased_until REAL, beat REAL, attempts INTEGER NOT NULL DEFAULT 0, started REAL, ended REAL,
+    key TEXT PRIMARY KEY, place INTEGER, kind TEXT NOT NULL, job TEXT NOT NULL, rows INTEGER NOT NULL DEFAULT 1,
+    state TEXT NOT NULL DEFAULT 'waiting', owner TEXT, leased_until REAL, beat REAL,
+    attempts INTEGER NOT NULL DEFAULT 0, started REAL, ended REAL,
     stage TEXT, done_steps INTEGER, total_steps INTEGER);
 CREATE INDEX jobs_state ON jobs (state, kind) WHERE place IS NOT NULL;
 CREATE INDEX jobs_ended ON jobs (ended) WHERE ended IS NOT NULL;

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import time
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -154,9 +155,9 @@ class Store:
 
     def _insert(self, key: str, kind: str, row: Mapping[str, Any], job: str) -> None:
         text = json.dumps(row, sort_keys=True)
-        values = [value if _scalar(value := row.get(name)) else None for name in COLUMNS]
-        (number,) = self._base.execute(_INSERT, (key, kind, job, *values)).fetchone()
-        self._base.execute("INSERT OR REPLACE INTO details VALUES (?, ?)", (number, text))
+        check = checksum(key, kind, text)
+        (number,) = self._base.execute(_INSERT, (key, kind, job, *scalars_of(row))).fetchone()
+        self._base.execute("INSERT OR REPLACE INTO details VALUES (?, ?, ?, ?, ?)", (number, key, kind, text, check))
         self._base.execute("DELETE FROM failures WHERE key = ?", (job,))
 
     def fail(self, failure: Failure) -> None:
@@ -187,20 +188,20 @@ class Store:
         ``keys``: only these. ``planned``: only those of the experiment as it now stands (a run made smaller keeps its
         rows).
         """
-        query = "SELECT key, kind, row FROM results JOIN details USING (id) WHERE (?1 IS NULL OR kind = ?1) "
-        query += "AND (planned OR NOT ?2) "
+        query = "SELECT r.key, r.kind, row, checksum FROM results r JOIN details USING (id) "
+        query += "WHERE (?1 IS NULL OR r.kind = ?1) AND (planned OR NOT ?2) "
         with sentences(self.path):
             if keys is None:
-                found = self._base.execute(f"{query} ORDER BY id", (kind, planned)).fetchall()
+                found = self._base.execute(f"{query} ORDER BY r.id", (kind, planned)).fetchall()
             else:
                 found = [
                     each
                     for part in _parts(list(keys))
                     for each in self._base.execute(
-                        f"{query} AND key IN ({', '.join('?' * len(part))}) ORDER BY id", (kind, planned, *part)
+                        f"{query} AND r.key IN ({', '.join('?' * len(part))}) ORDER BY r.id", (kind, planned, *part)
                     )
                 ]
-            return [{**_mapping(row), "key": key, "kind": which} for key, which, row in found]
+            return [{**whole(key, which, row, kept), "key": key, "kind": which} for key, which, row, kept in found]
 
     def scalars(self, names: Sequence[str], kind: str | None = None) -> Iterator[tuple[Any, ...]]:
         """Some scalars of every planned row (all, or those of one kind), in the order they were added.
@@ -241,8 +242,8 @@ class Store:
             for part in _parts(list(jobs)):
                 these = f"job IN ({', '.join('?' * len(part))})"
                 moved += self._base.execute(
-                    "INSERT INTO superseded (key, kind, job, row, created, why) SELECT key, kind, job, row, created, ? "  # noqa: S608
-                    f"FROM results JOIN details USING (id) WHERE {these}",
+                    "INSERT INTO superseded (key, kind, job, row, created, why) "  # noqa: S608 (marks alone)
+                    f"SELECT r.key, r.kind, job, row, created, ? FROM results r JOIN details USING (id) WHERE {these}",
                     (why, *part),
                 ).rowcount
                 self._base.execute(f"DELETE FROM details WHERE id IN (SELECT id FROM results WHERE {these})", part)  # noqa: S608
@@ -286,8 +287,10 @@ def write_atomically(path: Path, text: str) -> None:
         ) from error
 
 
-def _scalar(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float))
+def scalars_of(row: Mapping[str, Any]) -> list[Any]:
+    """The values of :data:`COLUMNS` in a row; None where it has none, or no scalar."""
+    values = [row.get(name) for name in COLUMNS]
+    return [value if isinstance(value, (str, int, float)) else None for value in values]
 
 
 def _parts(keys: list[str]) -> Iterator[list[str]]:
@@ -296,8 +299,16 @@ def _parts(keys: list[str]) -> Iterator[list[str]]:
         yield keys[start : start + 500]
 
 
-def _mapping(row: str) -> dict[str, Any]:
-    found = json.loads(row)
+def checksum(key: str, kind: str, text: str) -> int:
+    """CRC-32 of a row's key, kind and JSON: SQLite itself notices no bit that has changed inside a text."""
+    return zlib.crc32(f"{key}\n{kind}\n{text}".encode())
+
+
+def whole(key: str, kind: str, text: str, kept: int) -> dict[str, Any]:
+    """The row in a JSON text. Raises :class:`ValueError` where it is not what was written."""
+    if checksum(key, kind, text) != kept:
+        raise ValueError(f"the row '{key}' is not what was written")
+    found = json.loads(text)
     if not isinstance(found, dict):
-        raise ValueError(f"a row is no mapping: {row[:40]}")
+        raise ValueError(f"the row '{key}' is no mapping: {text[:40]}")
     return found

@@ -1,0 +1,264 @@
+"""Mend a run folder: its database, the files that rows depend on, and what nothing depends on any more."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mithridate import artefacts, salvage
+from mithridate.database import sentences
+from mithridate.errors import StoreError
+from mithridate.folder_lock import FolderLock
+from mithridate.store import Artefact, Store
+
+DATABASE = "store.sqlite"
+UNKNOWN = ""
+"""The hash of a file of which none was recorded: whatever comes back counts as another."""
+
+
+@dataclass(kw_only=True)
+class Findings:
+    """What was wrong in a run folder, and what was done about it."""
+
+    said: list[str] = field(default_factory=list)
+    """Plain sentences."""
+    again: int = 0
+    """Jobs that are to be done again."""
+    faults: int = 0
+    """Things that were wrong."""
+
+    def wrong(self, text: str) -> None:
+        """Add a sentence about something that was wrong."""
+        self.faults += 1
+        self.said.append(text)
+
+
+def repair(folder: Path, *, dry_run: bool = False) -> Findings:
+    """Mend the run in ``folder``; with ``dry_run`` only say what is wrong.
+
+    A damaged database is kept beside the new one that takes over every readable row; damaged files are moved to
+    ``damaged/``, and their jobs are to be done again; files that nothing depends on are removed. Raises
+    :class:`StoreError` where there is no run, where one is under way, or where the disk is full: nothing has then
+    changed that a further repair would not finish.
+    """
+    if not folder.is_dir() or not _databases(folder):
+        raise StoreError(f"there is no run in '{folder}' (no {DATABASE}); start one with  mithridate run")
+    found = Findings()
+    lock = FolderLock(folder / "store.lock")
+    with sentences(folder / DATABASE):
+        lock.take()
+        try:
+            _put_back(folder)
+            whole = _mend_database(folder, found, dry_run=dry_run)
+            lock.release()
+            if whole:
+                with Store(folder, create=not dry_run) as store:
+                    _mend_rows(store, found, dry_run=dry_run)
+                    _mend_files(store, found, dry_run=dry_run)
+                    _remove_orphans(store, found, dry_run=dry_run)
+        finally:
+            lock.release()
+    return found
+
+
+def _databases(folder: Path) -> list[Path]:
+    """The database and its damaged predecessors, the last of these at the end."""
+    return sorted(folder.glob(f"{DATABASE}.damaged*")) + [each for each in [folder / DATABASE] if each.exists()]
+
+
+def _put_back(folder: Path) -> None:
+    """Undo a repair that was killed between moving the old database away and the new one in."""
+    if not (folder / DATABASE).exists():
+        _move(_databases(folder)[-1], folder / DATABASE)
+
+
+def _mend_database(folder: Path, found: Findings, *, dry_run: bool) -> bool:
+    """Bring the database to where it can be opened; whether it is (it is not after a dry run that found damage)."""
+    path, fresh = folder / DATABASE, folder / ".repair" / DATABASE
+    if salvage.is_format_1(path):
+        found.wrong(f"{DATABASE} has format 1, of an earlier release")
+        kept, work = _free(folder / f"{DATABASE}.format1"), salvage.upgrade
+    else:
+        wrong = _diagnosis(path)
+        if not wrong:
+            return True
+        found.wrong(f"{DATABASE} is {wrong}")
+        kept, work = _free(folder / f"{DATABASE}.damaged"), salvage.salvage
+    if dry_run:
+        found.said.append("Its rows were not counted; without --dry-run every readable one is kept")
+        return False
+    shutil.rmtree(fresh.parent, ignore_errors=True)
+    try:
+        fresh.parent.mkdir()
+        saved = work(path, fresh)
+        _keep_settings(fresh.parent, folder)
+        _move(path, kept)
+        _move(fresh, path)
+    finally:
+        shutil.rmtree(fresh.parent, ignore_errors=True)
+    rows = f"{saved.rows} row{'s' * (saved.rows != 1)}"
+    found.said.append(f"Saved {rows} into a new {DATABASE}; the old one is kept as {kept.name}")
+    if saved.dropped:
+        found.said.append(f"{saved.dropped} more were found, but are not what was written, and were left out")
+    if saved.unread:
+        found.said.append("Parts of the old one could not be read; what they held is to be done again")
+    return True
+
+
+def _diagnosis(path: Path) -> str:
+    """What is wrong with the database; raises :class:`StoreError` where it is not ours to mend."""
+    wrong = salvage.diagnosis(path)
+    try:
+        Store(path.parent).close()
+    except StoreError as error:
+        if any(words in str(error) for words in ("another program's", "this release reads")):
+            raise
+        return wrong or "empty"
+    return wrong
+
+
+def _keep_settings(fresh: Path, folder: Path) -> None:
+    """Take the experiment's settings from their copy where the database has lost them."""
+    with Store(fresh, create=True) as store:
+        if "experiment" not in store.meta():
+            try:
+                settings = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                return
+            store.describe(experiment=settings)
+
+
+def _mend_rows(store: Store, found: Findings, *, dry_run: bool) -> None:
+    """Have jobs that lost rows, or whose driver is gone, wait again."""
+    if dry_run:
+        return
+    wanting = store.queue.wanting()
+    if wanting:
+        found.again += len(wanting)
+        found.wrong(f"{_jobs(len(wanting))} lost rows and will be done again by the next run")
+    store.queue.release()
+
+
+def _mend_files(store: Store, found: Findings, *, dry_run: bool) -> None:
+    """Move damaged files away, and have the jobs that made them wait again."""
+    folder = store.folder
+    unrecorded = list(_unrecorded(store))
+    faults = artefacts.changed(folder, store.artefacts(done=True))
+    faults += [artefacts.Fault(artefact=each, what="missing") for each in unrecorded if each.sha256 == UNKNOWN]
+    recorded = [each for each in unrecorded if each.sha256 != UNKNOWN]
+    jobs = dict.fromkeys(fault.artefact.job for fault in faults)
+    for fault in faults:
+        found.wrong(f"{fault.artefact.path} is {'missing' if fault.what == 'missing' else 'not what was written'}")
+    if faults:
+        found.again += len(jobs)
+        found.said.append(
+            f"{_jobs(len(jobs))} will be done again by the next run. Poison that comes back the same to the byte keeps "
+            "the rows of its victims; where it differs they are put aside and done again"
+        )
+    if recorded:
+        found.said.append(f"Recorded the hashes of {len(recorded)} files that had none")
+    if dry_run:
+        return
+    for fault in faults:
+        _set_aside(folder, fault.artefact)
+    store.add_all([], artefacts=unrecorded)
+    store.queue.wait(list(jobs))
+
+
+def _unrecorded(store: Store) -> Iterator[Artefact]:
+    """The files of crafted poisons of which no hash was recorded: all of a run of format 1.
+
+    A poison set that agrees with its own manifest is taken as it is.
+    """
+    known = {each.path for each in store.artefacts()}
+    for row in store.rows("craft"):
+        place = str(row.get("folder") or f"poisons/{row['key']}")
+        paths = [f"{place}/{name}" for name in ("manifest.json", "poison.safetensors")]
+        if known.issuperset(paths):
+            continue
+        try:
+            found = [artefacts.described(store.folder, path, job=row["key"]) for path in paths]
+            manifest: Any = json.loads((store.folder / paths[0]).read_text(encoding="utf-8"))
+            agree = manifest["poison_sha256"] == found[1].sha256
+        except (StoreError, OSError, ValueError, KeyError, TypeError):
+            agree = False
+        yield from found if agree else [Artefact(path=path, job=row["key"], sha256=UNKNOWN, bytes=0) for path in paths]
+
+
+def _set_aside(folder: Path, artefact: Artefact) -> None:
+    """Move a damaged file (of a poison set, the whole folder) to ``damaged/``."""
+    path = folder / artefact.path
+    path = path.parent if artefact.path.startswith("poisons/") else path
+    if path.exists():
+        aside = _free(folder / "damaged" / path.relative_to(folder))
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(aside)
+
+
+def _remove_orphans(store: Store, found: Findings, *, dry_run: bool) -> None:
+    """Remove what killed jobs left behind: files that no row depends on, and notes of jobs that are done."""
+    orphans = list(_orphans(store))
+    if not orphans:
+        return
+    some = ", ".join(str(each.relative_to(store.folder)) for each in orphans[:3])
+    verb = "would be removed" if dry_run else "were removed"
+    found.said.append(f"{len(orphans)} left behind by killed jobs, on which no row depends, {verb}: {some}")
+    if not dry_run:
+        for each in orphans:
+            shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
+
+
+def _orphans(store: Store) -> Iterator[Path]:
+    folder, known = store.folder, {each.path for each in store.artefacts()}
+    sets = {path.split("/")[1] for path in known if path.startswith("poisons/")}
+    if "plan" not in store.meta():  # the queue was lost or is of an older format: nobody knows what is left behind
+        return
+    left = {entry.key for entry in store.queue.entries(("waiting", "running", "failed", "lost"))}
+    for each in _inside(folder / "poisons"):
+        if each.name not in sets:
+            yield each
+    for each in _inside(folder / "dropped"):
+        if f"dropped/{each.name}" not in known and not _named_in_rows(store, each):
+            yield each
+    for each in _inside(folder / "notes"):
+        if each.name not in left:
+            yield each
+    yield from folder.glob(".summary.json.*")
+    yield from folder.glob(".experiment.json.*")
+    yield from folder.glob(".report.html.*")
+    yield from (folder / "networks").glob("*.partial")
+    yield from (folder / "memory").glob("*.partial")
+
+
+def _named_in_rows(store: Store, picture: Path) -> bool:
+    """Whether a row of a run of format 1, which recorded no files, names a picture."""
+    rows = store.rows(keys=[picture.name.partition(".")[0]])
+    return any(row.get("dropped_images") == f"dropped/{picture.name}" for row in rows)
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _move(old: Path, new: Path) -> None:
+    """Rename a database with what belongs to it; the log first, so that it is never beside another database."""
+    for end in ("-wal", "-shm", ""):
+        if old.with_name(old.name + end).exists():
+            old.with_name(old.name + end).rename(new.with_name(new.name + end))
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first numbered one like it that nothing has."""
+    number, found = 1, path
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.name}-{number}")
+    return found
+
+
+def _jobs(number: int) -> str:
+    return f"{number} job{'s' * (number != 1)}"
