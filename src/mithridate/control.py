@@ -18,6 +18,7 @@ from torch import Tensor
 from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.defense import Defense
+from mithridate.facts import Fact
 from mithridate.learner import Around, Hook, Learner, Progress, Removal
 from mithridate.model import Classifier
 from mithridate.ops.sparing import expendable
@@ -55,6 +56,10 @@ class MatchedControl(Control):
     def title(self) -> str:
         """Its name and that of the defense it controls."""
         return f"{self.name} (like {self.like.title})"
+
+    def facts(self) -> tuple[Fact, ...]:
+        """How many rows go, and what the defense it controls was told that nobody can know."""
+        return (*self.assumes, *(each for each in self.like.facts() if each.oracle))
 
     @final
     def protect(self, learner: Learner) -> Learner:
