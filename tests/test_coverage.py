@@ -1,4 +1,4 @@
-"""How often intervals hold the truth, over 10 000 draws each; benchmarks/coverage.py prints the longer table.
+"""How often intervals hold the truth, over 10 000 draws each; benchmarks/interval_coverage.py prints the longer table.
 
 95 % nominal gives 93.5 to 97 % where data are not discrete enough to forbid it. Of few hits and misses no interval can:
 there the averages over rates are held to it, and exact ones to 95 % or more.

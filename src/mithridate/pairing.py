@@ -68,8 +68,8 @@ class Bootstrap:
 def bootstrap(differences: Sequence[float], *, seed: int, draws: int = 10_000, confidence: float = 0.95) -> Bootstrap:
     """The mean of one difference a trial with its BCa interval (Efron 1987, section 6), drawn over trials.
 
-    The same ``seed`` gives the same interval. It is too narrow for few trials (benchmarks/coverage.py): the intervals
-    that credit rests on are those of :func:`mithridate.stats.paired`.
+    The same ``seed`` gives the same interval. It is too narrow for few trials (benchmarks/interval_coverage.py): the
+    intervals that credit rests on are those of :func:`mithridate.stats.paired`.
 
     Raises :class:`ConfigError` where there are no trials.
     """

@@ -77,7 +77,7 @@ def rate(by_trial: Sequence[Sequence[float]], *, confidence: float = 0.95, metho
     ``by_trial`` holds, for each trial, the success of each of its victims. Victims of one trial share target and
     poison and are no independent evidence, so the interval is Wilson's, or on request the exact one, at the
     *effective* number of victims (:func:`mithridate.intervals.effective`), which lies between that of trials and that
-    of victims. benchmarks/coverage.py measures how often it holds the truth.
+    of victims. benchmarks/interval_coverage.py measures how often it holds the truth.
 
     Raises :class:`ConfigError` where there are no values, or values outside [0, 1].
     """

@@ -1,4 +1,4 @@
-"""How often each interval of the statistics holds the truth, by simulation: python benchmarks/coverage.py [--out F].
+"""How often each interval of the statistics holds the truth: python benchmarks/interval_coverage.py [--out F].
 
 Every line draws 10 000 samples from a known distribution and counts how many of their 95 % intervals hold the true
 value; a confidence sequence counts only where it does so after every trial. A count itself is uncertain by 0.4 points.
