@@ -62,7 +62,6 @@ class GradientMatching(Attack):
             "takes gradient steps, in directions that its surrogates share",
             where="Geiping et al. 2021",
         ),
-        attacker("labels", "poison keeps labels that a person would give it", where="Geiping et al. 2021"),
     )
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Misclassify, Backdoor)
     resumable: ClassVar[bool] = True
