@@ -16,6 +16,7 @@ from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import FormatError
 from mithridate.learner import Around, Hook, Learner, Progress, removals_of, removals_state
+from mithridate.methods import outside
 from mithridate.model import Classifier
 from mithridate.notes import Notes, no_notes
 from mithridate.seeding import Seed
@@ -142,7 +143,8 @@ def _points(curve: Sequence[Sequence[float]]) -> Curve:
 
 def training_key(learner: Learner, data: Dataset, seed: Seed, hooks: Sequence[Any]) -> str:
     """The hash of everything that decides a training. Models hold the mean and standard deviation of the space."""
-    more = [list(each) for each in (hooks, learner.beginnings()) if each]
+    more: list[Any] = [list(each) for each in (hooks, learner.beginnings()) if each]
+    more += [strangers] if (strangers := outside(learner)) else []
     return fingerprint(METHOD, learner, seed, data.space, data.digest(), torch.__version__, *more)
 
 
