@@ -81,6 +81,20 @@ class Counted:
         return {each.name for each in self.folder.glob("busy-*")} - {f"busy-{job.trial}"}
 
 
+@dataclass(frozen=True)
+class Slow:
+    """Report, take a while, and report again."""
+
+    seconds: float
+
+    def __call__(self, job: Job, watch: Watch) -> list[Result]:
+        until = time.monotonic() + self.seconds
+        while time.monotonic() < until:
+            time.sleep(0.05)
+            watch(Step("working", 0, 1))
+        return [Result(key=job.key, kind="craft", row={})]
+
+
 def surroundings(job: Job, watch: Watch) -> list[Result]:
     """Return what the process was given to compute with."""
     time.sleep(0.3)
