@@ -87,8 +87,8 @@ def _insert(base: sqlite3.Connection, rows: Iterator[Row]) -> None:
     numbered = enumerate(rows, start=first)
     while lot := list(itertools.islice(numbered, 5000)):
         base.executemany(results, [(n, *row[:3], *map(row[3].get, COLUMNS)) for n, row in lot])
-        texts = [(n, row[0], json.dumps(row[3])) for n, row in lot]
-        details = [(n, text, checksum(key, text)) for n, key, text in texts]
+        texts = [(n, *row[:2], json.dumps(row[3])) for n, row in lot]
+        details = [(n, text, checksum(key, kind, text)) for n, key, kind, text in texts]
         base.executemany("INSERT INTO details (id, row, checksum) VALUES (?, ?, ?)", details)
 
 

@@ -236,9 +236,16 @@ def _accuracy(cell: Cell, plain: Cell) -> Estimate | None:
 
 def _gaps(own: Networks, its: Networks) -> Estimate | None:
     """The mean difference in clean accuracy over the trials of both."""
-    gaps = []
-    for trial in sorted(own.trials):
-        one, two = (mean(each.clean_accuracy for each in side.trials.get(trial, ())) for side in (own, its))
-        if one is not None and two is not None:
-            gaps.append(one - two)
+    known, others = _accuracies(own), _accuracies(its)
+    gaps = [known[trial] - others[trial] for trial in sorted(known) if trial in others]
     return mean_interval(gaps) if gaps else None
+
+
+def _accuracies(victims: Networks) -> dict[int, float]:
+    """Mean clean accuracy of every trial of which it is known."""
+
+    def found() -> dict[int, float]:
+        means = {trial: mean(each.clean_accuracy for each in group) for trial, group in victims.trials.items()}
+        return {trial: value for trial, value in means.items() if value is not None}
+
+    return victims.remember("accuracies", found)

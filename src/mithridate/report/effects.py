@@ -43,9 +43,11 @@ def effect(cell: Cell, plain: Cell | None) -> Effect:
 def _effect(victims: Sequence[Victim]) -> Effect:
     trained = once(victims)
     treatments = [victim.treatment for victim in trained]
+    few = {id(each): each for each in treatments}.values()  # equal ones of very many networks are one object
 
     def over(value: Callable[[Treatment], float | None]) -> float | None:
-        return mean(value(each) for each in treatments)
+        known = {id(each): value(each) for each in few}
+        return mean(known[id(each)] for each in treatments)
 
     return Effect(
         dropped=over(lambda each: each.dropped),
