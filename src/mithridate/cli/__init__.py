@@ -13,6 +13,7 @@ import typer
 from mithridate.cli import (
     check,
     exporting,
+    gating,
     inspecting,
     judging,
     leaderboard,
@@ -46,6 +47,7 @@ app.command("retry")(retrying.retry)
 app.command("status")(status.status)
 app.command("report")(reporting.report)
 app.command("export")(exporting.export)
+app.command("gate")(gating.gate)
 app.command("inspect")(inspecting.inspect)
 app.command("judge")(judging.judge)
 app.command("leaderboard")(leaderboard.leaderboard)

@@ -45,7 +45,9 @@ def _average(victims: Sequence[Victim], value: Value) -> Estimate | None:
     return Estimate(mean=found.mean, low=low, high=high, trials=found.trials, victims=count)
 
 
-def gap(first: Sequence[Victim], second: Sequence[Victim], value: Value = of_success) -> Difference | None:
+def gap(
+    first: Sequence[Victim], second: Sequence[Victim], value: Value = of_success, *, confidence: float = 0.95
+) -> Difference | None:
     """A mean share less another over the trials that both have; None where there are none.
 
     Paired by trial, with Student's t interval of the differences. Where one side shares its trainings between trials
@@ -54,38 +56,38 @@ def gap(first: Sequence[Victim], second: Sequence[Victim], value: Value = of_suc
     it is that of the sign-flip test, and the interval is the mean itself. With a single trial nothing is known but the
     difference.
     """
-    if value is of_success:
-        return remembered_of_both(first, second, "gap", lambda: _gap(first, second, value))
-    return _gap(first, second, value)
+    if value is of_success and confidence == 0.95:
+        return remembered_of_both(first, second, "gap", lambda: _gap(first, second, value, confidence))
+    return _gap(first, second, value, confidence)
 
 
-def _gap(first: Sequence[Victim], second: Sequence[Victim], value: Value) -> Difference | None:
+def _gap(first: Sequence[Victim], second: Sequence[Victim], value: Value, confidence: float) -> Difference | None:
     shared = {victim.trial for victim in first} & {victim.trial for victim in second}
     one, two = ([each for each in side if each.trial in shared] for side in (first, second))
     if _is_shared(one) or _is_shared(two):
-        return _apart(_means(one, value), _means(two, value))
+        return _apart(_means(one, value), _means(two, value), confidence)
     left, right = _parts(one, value), _parts(two, value)
     both = [trial for trial in left if trial in right]
     gaps = [_mean(left[trial]) - _mean(right[trial]) for trial in both]
-    return _difference(_mean(gaps), _error(gaps), len(gaps) - 1, gaps) if gaps else None
+    return _difference(_mean(gaps), _error(gaps), len(gaps) - 1, gaps, confidence) if gaps else None
 
 
-def _apart(one: Sequence[float], two: Sequence[float]) -> Difference | None:
+def _apart(one: Sequence[float], two: Sequence[float], confidence: float) -> Difference | None:
     """The difference of two means that share no trial."""
     if not one or not two:
         return None
     free = [len(side) - 1 for side in (one, two) if len(side) > 1]
     mean, error = _mean(one) - _mean(two), math.hypot(_error(one), _error(two))
     alone = len(one) < 2 and len(two) < 2
-    return _difference(mean, error, 0 if alone else min(free), [mean] * len(one))
+    return _difference(mean, error, 0 if alone else min(free), [mean] * len(one), confidence)
 
 
-def _difference(mean: float, error: float, free: int, gaps: Sequence[float]) -> Difference:
+def _difference(mean: float, error: float, free: int, gaps: Sequence[float], confidence: float) -> Difference:
     if free < 1:
         return Difference(mean=mean, low=-1.0, high=1.0, chance=1.0, trials=len(gaps))
     if error < _SPREAD:
         return Difference(mean=mean, low=mean, high=mean, chance=sign_flip(gaps), trials=len(gaps))
-    half, chance = float(t.ppf(0.975, free)) * error, float(t.sf(abs(mean) / error, free))
+    half, chance = float(t.ppf(0.5 + confidence / 2, free)) * error, float(t.sf(abs(mean) / error, free))
     low, high = max(-1.0, mean - half), min(1.0, mean + half)
     return Difference(mean=mean, low=low, high=high, chance=chance, trials=len(gaps))
 
