@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from mithridate import artefacts, keys, listing, methods, stacks
+from mithridate import artefacts, keys, ledger, listing, methods, stacks
 from mithridate import experiment as experiment_module
 from mithridate import job as job_module
 from mithridate.driver import as_plain
@@ -68,6 +68,7 @@ def begin(
             jobs=store.queue.count()[0],
             notes=notes,
             published=experiment.published_beside(),
+            ledger=ledger.told(experiment),
             environments=[*earlier, *([] if environment in earlier else [environment])],
             methods={**before.get("methods", {}), **_versions(experiment)},
             mixed=mixed,

@@ -28,6 +28,7 @@ from mithridate.goal import Aims, Goal
 from mithridate.knowledge import Box
 from mithridate.learner import Learner, predictions
 from mithridate.learners.cached import Cached, training_key
+from mithridate.ledger import is_oracle
 from mithridate.loading import load
 from mithridate.memory import halving, out_of_memory
 from mithridate.naming import label, perturbation_name, weights_label
@@ -460,7 +461,7 @@ def _victim_row(experiment: Experiment, job: Job) -> dict[str, Any]:
         "control": job.kind,
         "defense": names[job.defense],
         "control_of": [names[each] for each in stack.control_of] or None,
-        "oracle": any(defense.oracle for defense in stack.defenses),
+        "oracle": is_oracle(experiment, job),
         "victim": experiment.victim_names()[job.victim],
         "box": _box(experiment, job, job.victim) if job.kind != "clean" else None,
         "run": job.run,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mithridate.report.degrading import Degradation, degradation
 from mithridate.report.grid import Grid, grid
+from mithridate.report.ledger import Ledger, ledger
 from mithridate.report.origins import Pretraining, Published, pretraining, published
 from mithridate.report.planes import Polytope, polytopes
 from mithridate.report.reading import MOST, Partial, read_crafts, read_victims
@@ -95,6 +96,8 @@ class Run(Remembering):
     failures: tuple[Failure, ...]
     sequential: object = None
     """What the run noted of trials that were added until a rate was known well enough; None for an ordinary run."""
+    ledger: Ledger = field(default_factory=dict)
+    """Who knew what in each cell; empty in older runs."""
     partial: Partial | None = None
     """How much of a very large run was read whole; None: all of it."""
 
@@ -169,6 +172,7 @@ def read(folder: Path, *, most: int = MOST) -> Run:
         published=published(meta.get("published")),
         failures=tuple(failures),
         sequential=meta.get("sequential"),
+        ledger=ledger(meta.get("ledger")),
         partial=partial,
     )
 

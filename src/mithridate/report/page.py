@@ -21,6 +21,7 @@ from mithridate.report import (
     entries,
     gallery,
     heatmap,
+    ledger,
     missing,
     panels,
     polytopes,
@@ -122,6 +123,7 @@ def _content(run: Run) -> dict[str, Any]:
         "crafting": panels.crafting(run),
         "training": panels.training(shown) if shown else panels.training(_clean_only(run)),
         "defenses": defenses.defenses(run, found, cell),
+        "ledger": ledger.lines(run.ledger),
         "settings": settings.groups(run.experiment),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,12 @@ def summary(run: Run) -> dict[str, Any]:
     not recorded). ``published`` lists what others published for the row: ``rate`` in [0, 1], ``trials``, ``source``,
     and ``ours``, which says where our interval lies: ``below``, ``above``, or around it (``agrees``).
 
-    Of defenses: ``control_of`` names those a row is a control of, ``oracle`` says that it used what no defender can
-    know; ``dropped`` (rows), ``dropped_share``, ``poison_recall`` and ``clean_drop`` (shares of the poisoned and of the
-    clean rows that were removed), ``facts`` and ``certified`` are means over the poisoned trainings, as are
-    ``seconds_per_victim`` and ``times_undefended``. ``comparison`` (null for controls, and without defense) says what
-    the defense is ``worth``, with the differences in success over the trials that both sides have; each ``chance`` is
-    adjusted for as many defenses as ``adjusted_for`` says.
+    Of defenses: ``control_of`` names those a row is a control of, ``oracle`` says that a number rests on what nobody
+    could know, and ``ledger`` who knew and assumed what; ``dropped`` (rows), ``dropped_share``, ``poison_recall`` and
+    ``clean_drop`` (shares of the poisoned and of the clean rows that were removed), ``facts`` and ``certified`` are
+    means over the poisoned trainings, as are ``seconds_per_victim`` and ``times_undefended``. ``comparison`` (null for
+    controls, and without defense) says what the defense is ``worth``, with the differences in success over the trials
+    that both sides have; each ``chance`` is adjusted for as many defenses as ``adjusted_for`` says.
 
     Of attacks that degrade, ``success`` and the rates beside it are means of the share of test rows that is wrong, or
     mistaken as wished (``measure`` says which), with Student's t intervals over trials; bounds that are equal are no
@@ -135,7 +136,9 @@ def _rows(run: Run, group: Sequence[Cell]) -> list[dict[str, Any]]:
     plain = next((cell for cell in group if cell.defense == "none"), None)
     measure = run.degradation.heading if run.degradation else "Success"
     compared = {each.cell.defense: _compared(each, measure) for each in comparisons(group, group[0])}
-    return [_row(run, cell) | _defended(cell, plain) | {"comparison": compared.get(cell.defense)} for cell in group]
+    return [
+        _row(run, cell) | _defended(run, cell, plain) | {"comparison": compared.get(cell.defense)} for cell in group
+    ]
 
 
 def _row(run: Run, cell: Cell) -> dict[str, Any]:
@@ -171,11 +174,14 @@ def _row(run: Run, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _defended(cell: Cell, plain: Cell | None) -> dict[str, Any]:
+def _defended(run: Run, cell: Cell, plain: Cell | None) -> dict[str, Any]:
     found, certificate = effect(cell, plain), certified(cell)
     return {
         "control_of": list(cell.control_of),
         "oracle": cell.oracle,
+        "ledger": [
+            asdict(fact) for fact in run.ledger.get((cell.attack, cell.scenario, cell.victim, cell.defense), ())
+        ],
         "dropped": found.dropped,
         "dropped_share": found.share,
         "poison_recall": found.recall,
