@@ -70,7 +70,7 @@ def accuracy_bounds(cell: Cell, *, below: float, above: float) -> Bounded | None
 
 
 def trials_to_pass(found: Bounded, limit: float, *, confidence: float) -> int | None:
-    """How many trials in all would bring the upper bound of a rate to ``limit``, if the rate stays; None: none would."""
+    """How many trials in all would bring the upper bound of a rate to ``limit``, if the rate stays; None: none."""
     if found.mean >= limit or not found.worth:
         return None
     each = found.worth / found.trials

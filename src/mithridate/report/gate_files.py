@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree as Xml
 
 from mithridate.report.gating import Check, Gate, Gated
@@ -49,11 +50,10 @@ def as_junit(found: Gate) -> str:
     if found.unfinished:
         _problem(whole, "error", "unfinished", _plain(found.unfinished))
     cases.append(whole)
-    counts = {kind: str(sum(case.find(tag) is not None for case in cases)) for kind, tag in _TAGS.items()}
-    root = Xml.Element("testsuites", name="mithridate gate", tests=str(len(cases)), **counts)
-    suite = Xml.SubElement(
-        root, "testsuite", name=f"mithridate gate {found.folder}", tests=str(len(cases)), skipped="0", **counts
-    )
+    counts = {"tests": str(len(cases))}
+    counts |= {kind: str(sum(case.find(tag) is not None for case in cases)) for kind, tag in _TAGS.items()}
+    root = Xml.Element("testsuites", {"name": "mithridate gate", **counts})
+    suite = Xml.SubElement(root, "testsuite", {"name": _xml(f"mithridate gate {found.folder}"), **counts})
     suite.extend(cases)
     Xml.indent(root)
     return Xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
@@ -79,9 +79,7 @@ def as_sarif(found: Gate, *, version: str) -> str:
         "runs": [
             {
                 "tool": {"driver": driver},
-                "invocations": [
-                    {"executionSuccessful": True, "exitCode": {"passed": 0, "exceeded": 3}.get(found.outcome, 4)}
-                ],
+                "invocations": [{"executionSuccessful": True}],
                 "results": results,
                 "properties": {"outcome": found.outcome, "limits": asdict(found.limits)},
             }
@@ -120,7 +118,7 @@ def _sarif_result(what: str, outcome: str, text: str, found: Gate, properties: d
         "kind": kind,
         "level": level,
         "message": {"text": _plain(text)},
-        "locations": [{"physicalLocation": {"artifactLocation": {"uri": "experiment.json"}}}],
+        "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(found)}}}],
         "properties": properties,
     }
 
@@ -131,6 +129,12 @@ def _check(check: Check) -> dict[str, Any]:
     return {"what": check.what, "limit": check.limit, "outcome": check.outcome, **numbers}
 
 
+def _uri(found: Gate) -> str:
+    """Where the settings of the run lie: relative, where its folder was given so."""
+    path = found.folder / "experiment.json"
+    return path.as_uri() if path.is_absolute() else quote(path.as_posix())
+
+
 def _plain(text: str) -> str:
     """Text with ordinary spaces and minus signs, for logs."""
     return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
@@ -138,11 +142,7 @@ def _plain(text: str) -> str:
 
 def _xml(text: str) -> str:
     """Text without what XML cannot hold, even escaped."""
-    return "".join(
-        each
-        for each in _plain(text)
-        if each >= " " and not 0xD800 <= ord(each) <= 0xDFFF and each not in "\ufffe\uffff"
-    )
+    return "".join(each for each in _plain(text) if each in "\t\n" or each.isprintable())
 
 
 def _dotless(name: str) -> str:

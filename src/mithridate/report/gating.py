@@ -111,8 +111,8 @@ class Gate:
 def gate(folder: Path, limits: Limits, *, attack: str | None = None, defense: str | None = None) -> Gate:
     """Judge the run in ``folder``: its defended cells, or the undefended ones where it has no defense.
 
-    ``attack`` and ``defense`` choose among them by name (``none``: the undefended). Controls, and defenses that use what
-    no defender can know, stand before the gate only where they are named.
+    ``attack`` and ``defense`` choose among them by name (``none``: the undefended). Controls, and defenses that use
+    what no defender can know, stand before the gate only where they are named.
 
     Raises :class:`StoreError` where there is no run, :class:`ConfigError` where nothing fits.
     """
