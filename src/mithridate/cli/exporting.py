@@ -1,4 +1,4 @@
-"""``mithridate export``: a poison set out of a run folder, and with it the whole poisoned training set."""
+"""``mithridate export``: a poison set out of a run folder, or its table of results."""
 
 from __future__ import annotations
 
@@ -16,17 +16,52 @@ if TYPE_CHECKING:
 
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
-    to: Annotated[Path, typer.Option(help="Where to write the poison set; must not exist.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Where to write; must not exist. CSV, LaTeX and Markdown can do without.")
+    ] = None,
     trial: Annotated[int | None, typer.Option(help="Which trial; default: the first.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every trial, each in a subfolder of its number.")] = False,
     attack: Annotated[str | None, typer.Option(help="Which attack, where there are several.")] = None,
     scenario: Annotated[str | None, typer.Option(help="Which scenario, where there are several.")] = None,
     full: Annotated[str | None, typer.Option(help="Also the whole poisoned set: parquet or folder.")] = None,
     form: Annotated[
-        str, typer.Option("--format", "--as", help="poisonset, or benchmark: the poisoning benchmark's three pickles.")
-    ] = "poisonset",
+        str | None,
+        typer.Option("--format", "--as", help="poisonset, or benchmark: the poisoning benchmark's three pickles."),
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(help="No poison, but the table of results: parquet, csv, latex or markdown.")
+    ] = None,
+    rows: Annotated[bool, typer.Option("--rows", help="With --table parquet or csv: every single row.")] = False,
 ) -> None:
-    """Write a poison set: manifest with ground truth, poison rows, and on request the whole poisoned training set."""
+    """Write a poison set (manifest with ground truth, poison rows, the whole poisoned training set) or the results."""
+    from mithridate.cli.tabulating import export_table
+    from mithridate.errors import ConfigError
+
+    poison = {"--trial": trial, "--all": every or None, "--attack": attack, "--scenario": scenario}
+    given = [name for name, value in {**poison, "--full": full, "--format": form}.items() if value is not None]
+    if table is not None:
+        if given:
+            raise ConfigError(f"{given[0]} chooses a poison set, and --table writes results; leave one of them out")
+        export_table(folder, to, table, every_row=rows)
+        return
+    if rows:
+        raise ConfigError("--rows says which results to write; add --table csv or --table parquet")
+    if to is None:
+        raise ConfigError("say where to write the poison set with --to DIR; for results say --table csv, for example")
+    _export_poison(folder, to, trial, every, attack, scenario, full, form or "poisonset")
+
+
+def _export_poison(
+    folder: Path,
+    to: Path,
+    trial: int | None,
+    every: bool,
+    attack: str | None,
+    scenario: str | None,
+    full: str | None,
+    form: str,
+) -> None:
+    """Write a poison set, or one for each trial."""
     from mithridate.errors import ConfigError, StoreError
     from mithridate.store import Store
 

@@ -10,7 +10,6 @@ import typer
 
 def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]) -> None:
     """Rebuild summary.json and report.html from what a run folder holds."""
-    from mithridate.report import page, tables
+    from mithridate.report import writing
 
-    tables.write_summary(folder)
-    typer.echo(f"Report: {page.write(folder)}")
+    typer.echo(f"Report: {writing.write(folder)}")
