@@ -19,7 +19,7 @@ from mithridate.jobqueue import State
 from mithridate.opening import begin
 from mithridate.portable import Portable
 from mithridate.preflight import problems
-from mithridate.report import page, tables
+from mithridate.report import writing
 from mithridate.store import Store
 from mithridate.work import MEMORY
 
@@ -119,5 +119,4 @@ def _check_poisons(store: Store, left: Sequence[Job]) -> None:
 
 def finish(folder: Path) -> Path:
     """Write ``summary.json`` and ``report.html``; the page's path."""
-    tables.write_summary(folder)
-    return page.write(folder)
+    return writing.write(folder)
