@@ -1,15 +1,20 @@
-"""Two attacks or two defenses over the same trials: exact McNemar, a bootstrap of the trials, Holm's correction."""
+"""Comparing two attacks or two defenses: exact McNemar, a bootstrap of trials, unpaired tests, Holm's correction."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom, binomtest, norm
+from scipy.stats import binom, binomtest, fisher_exact, norm
 
 from mithridate.errors import ConfigError
 from mithridate.intervals import Array
+from mithridate.stats import Difference, rate
+
+_PERMUTED = 10_000
+"""Draws of the permutation test."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,3 +111,42 @@ def chance_of_split(one: Array, total: Array) -> Array:
     """Two-sided exact p of ``one`` of ``total`` fair coin tosses, for many at once; as :func:`mcnemar` computes it."""
     fewer = np.minimum(one, total - one)
     return np.asarray(np.minimum(1.0, 2 * binom.cdf(fewer, total, 0.5)))
+
+
+def unpaired(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Difference:
+    """The rate of ``first`` less that of ``second`` over trials that are not the same, values in [0, 1].
+
+    The interval is put together from those of the two rates (Newcombe 1998, method 10). ``chance`` is two-sided:
+    Fisher's exact test where every trial is one hit or none, else a permutation of the trials' means (10 000 draws,
+    always the same). Raises :class:`ConfigError` where a side has no value.
+    """
+    one, two = rate(first), rate(second)
+    gap = one.mean - two.mean
+    down = math.hypot(one.mean - one.low, two.high - two.mean)
+    up = math.hypot(one.high - one.mean, two.mean - two.low)
+    return Difference(
+        mean=gap,
+        low=max(-1.0, gap - down),
+        high=min(1.0, gap + up),
+        chance=_chance_apart([each for each in first if len(each)], [each for each in second if len(each)]),
+        trials=min(one.trials, two.trials),
+    )
+
+
+def single_hits(by_trial: Sequence[Sequence[float]]) -> bool:
+    """Whether every trial has one victim, which was hit or not."""
+    return all(len(values) == 1 and values[0] in (0, 1) for values in by_trial)
+
+
+def _chance_apart(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> float:
+    if single_hits(first) and single_hits(second):
+        hits = [sum(values[0] for values in side) for side in (first, second)]
+        table = [[hit, len(side) - hit] for hit, side in zip(hits, (first, second), strict=True)]
+        return float(fisher_exact(table).pvalue)
+    means = [np.array([sum(values) / len(values) for values in side]) for side in (first, second)]
+    both, count = np.concatenate(means), len(means[0])
+    order = np.random.default_rng(0).random((_PERMUTED, len(both))).argsort(1)
+    drawn = both[order]
+    gaps = abs(drawn[:, :count].mean(1) - drawn[:, count:].mean(1))
+    as_far = (gaps >= abs(means[0].mean() - means[1].mean()) - 1e-12).sum()
+    return float((1 + as_far) / (1 + _PERMUTED))

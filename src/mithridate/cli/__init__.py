@@ -12,6 +12,7 @@ import typer
 
 from mithridate.cli import (
     check,
+    comparing,
     exporting,
     gating,
     inspecting,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.command("run")(running.run)
 app.command("check")(check.check)
+app.command("compare")(comparing.compare)
 app.command("list")(listing.list_names)
 app.command("show")(showing.show)
 app.command("repair")(repairing.repair)

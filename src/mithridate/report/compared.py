@@ -1,0 +1,103 @@
+"""Runs side by side in words, and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from mithridate.report.comparing import Beside, Pair
+from mithridate.report.words import chance, fine, interval, listed, plural, points
+
+
+def head(found: Beside) -> list[str]:
+    """Which runs, and what a reader must know before the numbers."""
+    lines = [f"{found.second} (second) less {found.first} (first)"]
+    if found.sameness.unpaired:
+        lines.append(
+            f"Not the same trials: {listed(found.sameness.unpaired)}. They are compared as two unpaired samples, "
+            "and the difference may be that of the trials."
+        )
+    if found.sameness.other:
+        lines.append(f"Besides what the table says, {listed(found.sameness.other)}.")
+    lines += [f"Compared under other names: {listed(found.renamed)}."] if found.renamed else []
+    left = [f"{plural(count, 'job')} of the {name}" for count, name in zip(found.left, _NAMES, strict=True) if count]
+    lines += [f"Not done yet: {listed(left)}."] if left else []
+    lines += [f"{plural(found.alone, 'cell')} only one of them has."] if found.alone else []
+    if not found.pairs:
+        lines.append("They have no cell with results over the same trials, so there is nothing to compare.")
+    return lines
+
+
+_NAMES = ("first", "second")
+
+
+def cell(pair: Pair) -> str:
+    """Where a pair stands in the grid of the second run."""
+    own = pair.second
+    return f"{own.attack}, {own.scenario}, {own.victim}, {own.defense}"
+
+
+def sentence(pair: Pair) -> str:
+    """As in: 10 % [..] against 45 % [..]: -35 points [..], McNemar p = 0.02, 20 trials: clearly lower."""
+    found = pair.difference
+    digits = 1 if pair.first.graded else 0
+    rates = [f"{fine(each.mean)} [{interval(each, digits)}]" for each in (pair.two, pair.one)]
+    adjusted = f" adjusted for {found.family} comparisons" if found.family > 1 else ""
+    sample = plural(found.trials, "trial")
+    if pair.bootstrap is None:
+        sample = f"{pair.two.trials} and {plural(pair.one.trials, 'trial')}"
+    text = (
+        f"{rates[0]} against {rates[1]}: {points(found, digits)}, "
+        f"{pair.test}: {chance(found.chance)}{adjusted}, {sample}: {_said(pair)}."
+    )
+    if pair.unlanded:
+        where = listed([f"the {_NAMES[place]} run" for place in pair.unlanded])
+        text += f" No credit to the defense in {where}, where the attack has not clearly landed without it."
+    return text
+
+
+def _said(pair: Pair) -> str:
+    if not pair.clear:
+        return "no clear difference"
+    return "clearly lower" if pair.difference.mean < 0 else "clearly higher"
+
+
+def as_json(found: Beside) -> dict[str, Any]:
+    """Two runs as JSON-able values."""
+    return {
+        "first": str(found.first),
+        "second": str(found.second),
+        "paired": not found.sameness.unpaired,
+        "not_the_same_trials": list(found.sameness.unpaired),
+        "other_differences": list(found.sameness.other),
+        "renamed": list(found.renamed),
+        "jobs_left": list(found.left),
+        "cells_of_one_alone": found.alone,
+        "pairs": [_row(pair) for pair in found.pairs],
+    }
+
+
+def _row(pair: Pair) -> dict[str, Any]:
+    found, own = pair.difference, pair.second
+    return {
+        "attack": own.attack,
+        "scenario": own.scenario,
+        "victim": own.victim,
+        "defense": own.defense,
+        "first": _rate(pair, 0),
+        "second": _rate(pair, 1),
+        "difference": {"mean": found.mean, "low": found.low, "high": found.high},
+        "bootstrap": asdict(pair.bootstrap) if pair.bootstrap else None,
+        "test": pair.test,
+        "p": found.chance,
+        "adjusted_for": found.family,
+        "trials": found.trials,
+        "clear": pair.clear,
+        "landed": [place not in pair.unlanded for place in (0, 1)],
+        "sentence": sentence(pair).replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-"),
+    }
+
+
+def _rate(pair: Pair, place: int) -> dict[str, float]:
+    found = (pair.one, pair.two)[place]
+    return {"mean": found.mean, "low": found.low, "high": found.high, "trials": found.trials, "victims": found.victims}
