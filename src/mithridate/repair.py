@@ -66,8 +66,15 @@ def repair(folder: Path, *, dry_run: bool = False) -> Findings:
 
 
 def _databases(folder: Path) -> list[Path]:
-    """The database and its damaged predecessors, the last of these at the end."""
-    return sorted(folder.glob(f"{DATABASE}.damaged*")) + [each for each in [folder / DATABASE] if each.exists()]
+    """The database and its predecessors, the one moved away last at the end."""
+    before = [each for end in ("damaged", "format1") for each in folder.glob(f"{DATABASE}.{end}*")]
+    before = sorted((each for each in before if not each.name.endswith(("-wal", "-shm"))), key=_age)
+    return [*before, *(each for each in [folder / DATABASE] if each.exists())]
+
+
+def _age(path: Path) -> int:
+    """When a file was moved, as the system tells it."""
+    return path.stat().st_ctime_ns
 
 
 def _put_back(folder: Path) -> None:
