@@ -2,10 +2,11 @@
 
     python benchmarks/kills.py WORK [--kills 200] [--out benchmarks/results/kills.json]
 
-A campaign is started, killed at a moment drawn over the length of a whole life (one in ten within the first second, one
-in ten while the report is drawn), started again, and so on until it completes; then everything in its folder is held
-against the quiet run, and the next campaign begins. Every life notes where jobs stand many times a second. Then come
-Ctrl-C, SIGTERM, killed workers, full disks (a small one is mounted, which needs root) and second runs in one folder.
+A campaign is started, killed at a moment drawn over the length of a whole life (or, more often than that would be,
+within the first second, while it works, and while it draws the report), started again, and so on until it completes;
+then everything in its folder is held against the quiet run, and the next campaign begins. Every life notes where jobs
+stand many times a second. Then come Ctrl-C, SIGTERM, killed workers, full disks (a small one is mounted, which needs
+root) and second runs in one folder.
 
 What was found is kept in WORK after each life: started again, this goes on, and writes its result at the end.
 """
@@ -147,16 +148,19 @@ def killed(bench: Bench, count: int, seed: int) -> None:
 
 
 def aimed(draws: random.Random, length: float) -> tuple[str, float]:
-    """Where a kill is aimed, and its moment in seconds: from the start, or from the last job."""
-    aim = draws.choices(("life", "first second", "report"), (8, 1, 1))[0]
-    return aim, draws.uniform(0, {"life": length, "first second": 1.0, "report": 1.5}[aim])
+    """Where a kill is aimed, and its moment in seconds after that began."""
+    aim = draws.choices(("life", "first second", "jobs", "report"), (5, 1, 3, 1))[0]
+    return aim, draws.uniform(0, {"life": length, "first second": 1.0, "jobs": length / 2, "report": 1.5}[aim])
 
 
 def dead(life: Life, aim: str, moment: float, *, everyone: bool) -> bool:
     """Kill a run at its moment; False where it had ended by then."""
-    if aim == "report" and not lives.waited(life, lambda life: life.phase == "report", timeout=300):
-        return False
-    since = time.monotonic() if aim == "report" else life.began
+    since = life.began
+    if aim in ("jobs", "report"):
+        reached = ("report",) if aim == "report" else ("first job", "jobs", "report")
+        if not lives.waited(life, lambda life: life.phase in reached, timeout=300):
+            return False
+        since = time.monotonic()
     lives.waited(life, lambda life: time.monotonic() - since >= moment, timeout=300)
     if life.process.poll() is not None:
         return False
