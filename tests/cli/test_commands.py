@@ -131,6 +131,30 @@ class TestShow:
         assert "did you mean 'random-forest'?" in call("show", "random-forst").err
 
 
+class TestShowOfFacts:
+    @pytest.mark.parametrize(
+        ("name", "line"),
+        [
+            ("deep-knn", "  poison rate: assumed: 1 % of the rows [expected]"),
+            ("oracle-filter", "  which rows are poisoned: all of them (oracle)"),
+            ("random-flips", "  nothing beyond what the threat model says"),
+            (
+                "random-drop",
+                "  poison rate: as many rows go as the defense that it controls took, in a training of its own",
+            ),
+        ],
+    )
+    def test_tells_what_a_method_knows_and_assumes(self, call: Caller, name: str, line: str) -> None:
+        said = call("show", name).out
+        _, _, rest = said.partition("Knows and assumes, as it is set by default\n")
+        assert rest.splitlines()[: rest.splitlines().index("")].count(line) == 1
+        assert "assumes" in call("show", name, "--json").json()
+
+    def test_is_of_attacks_and_defenses_alone(self, call: Caller) -> None:
+        assert "Knows and assumes" not in call("show", "linear").out
+        assert "assumes" not in call("show", "linear", "--json").json()
+
+
 class TestCheck:
     def test_counts_the_jobs_and_trains_nothing(self, call: Caller, tmp_path: Path) -> None:
         said = call("check", written(tmp_path))

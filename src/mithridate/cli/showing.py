@@ -91,6 +91,7 @@ def _show_kind(name: str, *, as_json: bool) -> None:
     settings, source = registry.settings(cls), registry.source(cls)
     about = inspect.getdoc(cls) or ""
     presets = {each: dict(changed) for each, changed in getattr(cls, "presets", {}).items()}
+    assumed = _assumed(cls)
     if as_json:
         facts = {
             "name": name,
@@ -98,6 +99,7 @@ def _show_kind(name: str, *, as_json: bool) -> None:
             "about": about,
             "settings": settings,
             "presets": presets,
+            **({"assumes": assumed} if assumed is not None else {}),
             "source": source,
         }
         typer.echo(json.dumps(facts, indent=2))
@@ -111,7 +113,28 @@ def _show_kind(name: str, *, as_json: bool) -> None:
         typer.echo(f"\nPresets, written  {{name: {name}, preset: ...}}")
     for each, changed in presets.items():
         typer.echo(f"  {each}: " + (", ".join(f"{k}={_shown(v)}" for k, v in changed.items()) or "the settings above"))
+    if assumed is not None:
+        typer.echo("\nKnows and assumes, as it is set by default")
+        typer.echo("\n".join(_fact(each) for each in assumed) or "  nothing beyond what the threat model says")
     typer.echo(f"\nSource\n{_indented(source)}")
+
+
+def _assumed(cls: type) -> list[dict[str, Any]] | None:
+    """What an attack or a defense knows and takes for granted; None for anything else."""
+    from mithridate import registry
+    from mithridate.attack import Attack
+    from mithridate.defense import Defense
+    from mithridate.settings import plain
+
+    if not issubclass(cls, (Attack, Defense)):
+        return None
+    free = all(each["default"] != "required" for each in registry.settings(cls))
+    return [plain(fact) for fact in (cls().facts() if free else cls.assumes)]
+
+
+def _fact(fact: dict[str, Any]) -> str:
+    stamp, where = " (oracle)" if fact["oracle"] else "", f" [{fact['where']}]" if fact["where"] else ""
+    return f"  {fact['what']}: {fact['value']}{stamp}{where}"
 
 
 def _shown(value: Any) -> str:
