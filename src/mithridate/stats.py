@@ -96,9 +96,10 @@ def rate(by_trial: Sequence[Sequence[float]], *, confidence: float = 0.95, metho
 def worth_of(by_trial: Sequence[Sequence[float]], *, confidence: float = 0.95) -> float:
     """How many independent victims the clustered ones are worth: from the number of trials to that of victims."""
     groups = [values for values in by_trial if len(values)]
-    sums, squares = ([float(sum(value**power for value in group)) for group in groups] for power in (1, 2))
-    sizes = np.array([float(len(group)) for group in groups])
-    return float(effective(np.array(sums), np.array(squares), sizes, confidence=confidence))
+    sizes = np.array([len(group) for group in groups])
+    values, starts = np.array([float(value) for each in groups for value in each]), np.cumsum(sizes) - sizes
+    sums, squares = (np.add.reduceat(each, starts) for each in (values, values**2))
+    return float(effective(sums, squares, sizes.astype(np.float64), confidence=confidence))
 
 
 def rates(values: Array, *, confidence: float = 0.95, method: Method = "wilson") -> tuple[Array, Array, Array]:
