@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,12 +43,12 @@ def effect(cell: Cell, plain: Cell | None) -> Effect:
 
 def _effect(victims: Sequence[Victim]) -> Effect:
     trained = once(victims)
-    treatments = [victim.treatment for victim in trained]
-    few = {id(each): each for each in treatments}.values()  # equal ones of very many networks are one object
+    counts = Counter(id(victim.treatment) for victim in trained)  # equal ones of very many networks are one object
+    few = {id(victim.treatment): victim.treatment for victim in trained}
 
     def over(value: Callable[[Treatment], float | None]) -> float | None:
-        known = {id(each): value(each) for each in few}
-        return mean(known[id(each)] for each in treatments)
+        known = [(found, counts[place]) for place, each in few.items() if (found := value(each)) is not None]
+        return sum(found * count for found, count in known) / sum(count for _, count in known) if known else None
 
     return Effect(
         dropped=over(lambda each: each.dropped),
