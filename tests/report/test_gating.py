@@ -9,10 +9,10 @@ from xml.etree import ElementTree as Xml
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from mithridate.errors import ConfigError
-from mithridate.report.bounding import Bounded, trials_to_pass
+from mithridate.report.bounding import Bounded, trials_by_spread, trials_to_pass
 from mithridate.report.gate_files import as_json, as_junit, as_sarif
 from mithridate.report.gating import Gate, Limits, gate
 from mithridate.sequential import confidence_sequence
@@ -48,7 +48,7 @@ def test_59_trials_without_a_hit_pass_at_5_percent_and_58_cannot_tell(tmp_path: 
     assert "Success 0 % in 59 trials, at most 4.9" in plain(enough) or "at most 5.0 %" in plain(enough)
     few = gate(run(tmp_path / "58", {"none": []}, trials=58), FIVE)
     assert few.outcome == "unknown"
-    assert "59 trials would be needed in all, if the rate stays at 0" in plain(few)
+    assert "It would take about 59 trials, if all stays so." in plain(few)
 
 
 def test_bounds_are_scipys_exact_one_sided_ones(tmp_path: Path) -> None:
@@ -148,6 +148,17 @@ def test_accuracy_must_stay_above_its_limit(tmp_path: Path) -> None:
     assert outcomes == ["passed", "unknown", "exceeded"]
 
 
+def test_trials_by_spread_is_the_first_number_that_students_t_brings_near_enough() -> None:
+    """Ten trials, standard error 0.02: at 95 % one-sided t is 1.833, so the bound lies 0.03666 away."""
+    found = Bounded(mean=0.1, low=0.0, high=0.13666, trials=10, worth=10)
+    spread = 0.02 * np.sqrt(10)
+    trials = trials_by_spread(found, 0.02, 0.03666, confidence=0.95)
+    assert trials is not None
+    assert t.ppf(0.95, trials - 1) * spread / np.sqrt(trials) <= 0.02 + 1e-4
+    assert t.ppf(0.95, trials - 2) * spread / np.sqrt(trials - 1) > 0.02 - 1e-4
+    assert trials_by_spread(found, -0.01, 0.03666, confidence=0.95) is None
+
+
 class TestDegrading:
     def test_is_gated_on_the_rise_of_the_error(self, tmp_path: Path) -> None:
         folder = fabricate_table(tmp_path, Degrading(attacks={"back-gradient": 0.2}, trials=10))
@@ -155,6 +166,12 @@ class TestDegrading:
         assert outcomes[0] == "passed"
         assert outcomes[2] == "exceeded"
         assert outcomes[1] == "unknown"
+
+    def test_baselines_stand_before_the_gate_only_by_name(self, tmp_path: Path) -> None:
+        folder = fabricate_table(tmp_path)
+        assert [each.attack for each in gate(folder, Limits(max_rise=0.9)).cells] == ["back-gradient"]
+        named = gate(folder, Limits(max_rise=0.9), attack="random-flips")
+        assert [each.attack for each in named.cells] == ["random-flips"]
 
     def test_limits_of_the_other_kind_are_refused(self, tmp_path: Path) -> None:
         folder = fabricate_table(tmp_path / "a")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from scipy.stats import t
 
 from mithridate.intervals import exact
 from mithridate.report.combinations import Cell, by_trial
@@ -87,6 +90,19 @@ def trials_to_pass(found: Bounded, limit: float, *, confidence: float) -> int | 
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def trials_by_spread(found: Bounded, distance: float, half: float, *, confidence: float) -> int | None:
+    """How many trials in all bring a bound of a mean, now ``half`` away, within ``distance`` of it; None: none.
+
+    By Student's t, if mean and spread stay as they are.
+    """
+    if distance <= 0 or found.trials < 2:
+        return None
+    spread = half / float(t.ppf(confidence, found.trials - 1)) * math.sqrt(found.trials)
+    tried = range(found.trials, _MOST)
+    place = bisect_left(tried, True, key=lambda n: float(t.ppf(confidence, n - 1)) * spread / math.sqrt(n) <= distance)
+    return tried[place] if place < len(tried) else None
 
 
 def _alike(mean: float, trials: int, confidence: float, least: float) -> tuple[float, float]:

@@ -14,8 +14,16 @@ from pathlib import Path
 from typing import Literal
 
 from mithridate.errors import ConfigError
-from mithridate.report.bounding import Bounded, accuracy_bounds, rise_bounds, success_bounds, trials_to_pass
+from mithridate.report.bounding import (
+    Bounded,
+    accuracy_bounds,
+    rise_bounds,
+    success_bounds,
+    trials_by_spread,
+    trials_to_pass,
+)
 from mithridate.report.combinations import Cell, cells, same_attack
+from mithridate.report.degrading import baseline
 from mithridate.report.load import Run, read
 from mithridate.report.stopped import stopping
 from mithridate.report.verdict import standing
@@ -105,14 +113,14 @@ class Gate:
             return f"Exceeded: {len(bad)} of {count} break a limit, with {_confidence(self.limits)} confidence."
         if self.unfinished:
             return f"Cannot tell: {self.unfinished}."
-        return f"Cannot tell: {len(bad)} of {count} neither clearly keep to the limits nor clearly break them."
+        return f"Cannot tell: {len(bad)} of {count} {'is' if len(bad) == 1 else 'are'} open, as said of each."
 
 
 def gate(folder: Path, limits: Limits, *, attack: str | None = None, defense: str | None = None) -> Gate:
     """Judge the run in ``folder``: its defended cells, or the undefended ones where it has no defense.
 
-    ``attack`` and ``defense`` choose among them by name (``none``: the undefended). Controls, and defenses that use
-    what no defender can know, stand before the gate only where they are named.
+    ``attack`` and ``defense`` choose among them by name (``none``: the undefended). Controls, attacks that are mere
+    baselines, and defenses that use what no defender can know stand before the gate only where they are named.
 
     Raises :class:`StoreError` where there is no run, :class:`ConfigError` where nothing fits.
     """
@@ -148,6 +156,8 @@ def _wanted(every: Sequence[Cell], attack: str | None, defense: str | None) -> l
     if defense is not None:
         return [each for each in fitting if each.defense == defense]
     ordinary = [each for each in fitting if not each.control_of and not each.oracle]
+    own = [each for each in ordinary if attack is not None or not baseline(each.attack)]
+    ordinary = own or ordinary
     return [each for each in ordinary if each.defense != "none"] or ordinary
 
 
@@ -247,10 +257,14 @@ def _needed(what: str, limit: float, found: Bounded, limits: Limits) -> str:
     """How many trials would tell, where the mean stays as it is."""
     if found.mean >= limit:
         return " More trials at this mean would not bring it below the limit."
-    trials = trials_to_pass(found, limit, confidence=limits.confidence) if what == "success" else None
-    if trials is None:
-        return " More trials would tell."
-    return f" {trials} trials would be needed in all, if the rate stays at {fine(found.mean)}."
+    if what == "success":
+        return _in_all(trials_to_pass(found, limit, confidence=limits.confidence))
+    half = found.high - found.mean
+    return _in_all(trials_by_spread(found, limit - found.mean, half, confidence=limits.confidence))
+
+
+def _in_all(trials: int | None) -> str:
+    return " More trials would tell." if trials is None else f" It would take about {trials} trials, if all stays so."
 
 
 def _at_least(limit: float, found: Bounded, limits: Limits) -> Check:
@@ -262,6 +276,9 @@ def _at_least(limit: float, found: Bounded, limits: Limits) -> Check:
     else:
         said = "above" if outcome == "passed" else "which may be below"
         text += f"at least {fine(found.low)}, {said} the limit of {fine(limit)}."
+    if outcome == "unknown" and found.mean > limit:
+        half = found.mean - found.low
+        text += _in_all(trials_by_spread(found, found.mean - limit, half, confidence=limits.confidence))
     return Check(what="accuracy", limit=limit, outcome=outcome, bounded=found, sentence=text)
 
 
