@@ -90,6 +90,15 @@ def test_keeps_the_surrogates_where_they_decide_the_targets(
     assert len(asked[0].crew()) == 2
 
 
+def test_asks_nothing_of_crews_and_seeds(call: Caller, tmp_path: Path, asked: list[Experiment]) -> None:
+    """Poison that was not crafted here is one, whoever else crafts under the protocol."""
+    crew = [{"model": "linear", "epochs": 1, "batch_size": 15, "augmentation": None}]
+    path = protocol(tmp_path, surrogates=crew, ensemble=2, crews={"one": [0], "both": [0, 1]}, seeds=3)
+    said = call("judge", theirs(tmp_path / "theirs"), "--protocol", path)
+    assert said.code == 0, said.err
+    assert (asked[0].crews, asked[0].seeds, len(asked[0].attack_names())) == ({}, 1, 1)
+
+
 def test_forgives_a_level_where_the_protocol_does_and_no_more(
     call: Caller, tmp_path: Path, asked: list[Experiment]
 ) -> None:

@@ -66,6 +66,8 @@ def _experiment(folder: Path, protocol: str, changes: list[str], trials: int | N
         "attacks": [{"name": given.name, "folder": str(folder)}],
         "trials": len(given.sets()),
         "vary": {},  # poison is what it is
+        "crews": {},
+        "seeds": 1,
     }
     if settings.get("targets") != "correct":  # else they decide which targets are drawn
         own |= {"surrogates": [], "ensemble": 0}
