@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
+from scipy.stats import fisher_exact
 
 from mithridate.errors import ConfigError
-from mithridate.pairing import bootstrap, chance_of_split, holm, mcnemar
+from mithridate.pairing import bootstrap, chance_of_split, holm, mcnemar, unpaired
 
 
 def test_mcnemar_by_hand() -> None:
@@ -99,3 +100,25 @@ class TestBootstrap:
     def test_of_nothing_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="at least one trial"):
             bootstrap([], seed=0)
+
+
+class TestUnpaired:
+    def test_of_single_hits_is_fishers_test(self) -> None:
+        found = unpaired([[1.0]] * 9 + [[0.0]], [[1.0]] * 2 + [[0.0]] * 10)
+        assert found.chance == pytest.approx(fisher_exact([[9, 1], [2, 10]]).pvalue)
+        assert found.mean == pytest.approx(0.9 - 2 / 12)
+        assert found.low < found.mean < found.high
+
+    def test_of_clusters_permutes_trials_and_not_victims(self) -> None:
+        """Three trials against three can be told apart by no test of trials: 2 of the 20 ways are as far."""
+        found = unpaired([[1.0] * 8] * 3, [[0.0] * 8] * 3)
+        assert found.chance == pytest.approx(0.1, abs=0.01)
+
+    def test_covers_the_difference_of_independent_rates(self) -> None:
+        source = np.random.default_rng(2)
+        held = []
+        for _ in range(1500):
+            one, two = (source.random((n, 1)) < rate for n, rate in ((20, 0.5), (30, 0.2)))
+            found = unpaired(one.astype(float).tolist(), two.astype(float).tolist())
+            held.append(found.low <= 0.3 <= found.high)
+        assert np.mean(held) >= 0.93

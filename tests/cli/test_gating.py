@@ -1,0 +1,50 @@
+"""``gate`` and ``compare`` as a person or a pipeline calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+import pytest
+from typer.testing import CliRunner
+
+from mithridate.cli import app
+from mithridate.errors import ConfigError
+from tests.report.test_gating import run
+
+CALL = CliRunner()
+
+
+@pytest.mark.parametrize(("hits", "trials", "code"), [([], 59, 0), (range(10), 10, 3), ([], 10, 4)])
+def test_gate_ends_with_the_code_of_its_outcome(tmp_path: Path, hits: list[int], trials: int, code: int) -> None:
+    folder = run(tmp_path / "run", {"none": hits}, trials=trials)
+    found = CALL.invoke(app, ["gate", str(folder), "--max-success", "0.05"])
+    assert found.exit_code == code
+    assert {0: "Passed: all of 1 cell", 3: "Exceeded: 1 of 1 cell", 4: "Cannot tell: 1 of 1 cell"}[code] in found.output
+
+
+def test_gate_writes_its_files_beside_what_it_says(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", {"none": []}, trials=10)
+    files = ["--junit", str(tmp_path / "j.xml"), "--sarif", str(tmp_path / "s.sarif"), "--json"]
+    found = CALL.invoke(app, ["gate", str(folder), "--max-success", "0.05", *files])
+    assert found.exit_code == 4
+    assert json.loads(found.output)["outcome"] == "unknown"
+    assert Xml.parse(tmp_path / "j.xml").getroot().get("errors") == "1"
+    assert json.loads((tmp_path / "s.sarif").read_text())["version"] == "2.1.0"
+
+
+def test_gate_refuses_what_it_cannot_gate(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", {"none": []}, trials=3)
+    found = CALL.invoke(app, ["gate", str(folder)])
+    assert isinstance(found.exception, ConfigError)
+    assert "a gate needs a limit" in str(found.exception)
+
+
+def test_compare_says_what_differs(tmp_path: Path) -> None:
+    one, two = run(tmp_path / "a", {"none": range(10)}, trials=10), run(tmp_path / "b", {"none": []}, trials=10)
+    found = CALL.invoke(app, ["compare", str(one), str(two)])
+    assert found.exit_code == 0
+    assert "clearly lower" in found.output
+    (told,) = json.loads(CALL.invoke(app, ["compare", str(one), str(two), "--json"]).output)
+    assert told["pairs"][0]["clear"] is True
