@@ -14,7 +14,7 @@ _POISONS = 8
 """Rows shown of one poison set."""
 _TRIALS = 3
 """Poison sets shown of the first attack and scenario; one of each other."""
-_ROOM = 1_100_000
+ROOM = 1_100_000
 """Bytes for all pictures of the gallery."""
 
 
@@ -44,13 +44,13 @@ class Wall:
     """Whether it belongs to the first attack and scenario."""
 
 
-def walls(run: Run) -> list[Wall]:
-    """The first rows of the first poison sets, as many as there is room for."""
+def walls(run: Run, *, room: int = ROOM) -> list[Wall]:
+    """The first rows of the first poison sets, as many as there is room for, in bytes."""
     found, used = [], 0
     for craft in _picked(run.crafts):
         wall = _wall(run, craft)
         size = sum(pictures.weight([each.base, each.poison, each.difference]) for each in wall.triples)
-        if used and used + size > _ROOM:
+        if used and used + size > room:
             break
         used += size
         found.append(wall)

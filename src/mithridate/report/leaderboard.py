@@ -111,9 +111,11 @@ def leaderboard(folders: Sequence[Path]) -> Leaderboard:
 
 def _labels(folders: Sequence[Path]) -> dict[Path, str]:
     """Every folder once, and as much of the end of its path as tells it from the others."""
-    paths = {Path(each).resolve(): Path(each) for each in reversed(folders)}
+    paths: dict[Path, Path] = {}
+    for each in folders:
+        paths.setdefault(Path(each).resolve(), Path(each))
     names = {}
-    for path, given in reversed(paths.items()):
+    for path, given in paths.items():
         parts = 1
         while parts < len(path.parts) and sum(other.parts[-parts:] == path.parts[-parts:] for other in paths) > 1:
             parts += 1

@@ -41,6 +41,8 @@ from mithridate.store import write_atomically
 _HERE = Path(__file__).parent
 _MOST_ROWS = 300
 """Combinations in the table of everything."""
+_LITTLE_ROOM = 400_000
+"""Bytes for the gallery of a campaign, whose maps and stripes need room."""
 _MOST_CURVES = 12
 """Attacks, victims and defenses whose success is drawn over radius and budget."""
 
@@ -104,6 +106,8 @@ def _content(run: Run) -> dict[str, Any]:
     cell = damage.chosen(run, found) if goal else combinations.chosen(found)
     shown = cell or (found[0] if found else None)
     ended = fates(run)
+    campaign = _of_grid(run, found, cell, ended)
+    striped = campaign["stripes"] is not None
     return {
         "run": run,
         **dressing(),
@@ -111,14 +115,14 @@ def _content(run: Run) -> dict[str, Any]:
         "verdict": damage.damage(run, found) if goal else verdict.verdict(run),
         "degraded": degrade_panels.degraded(run, found, cell, goal) if goal and cell else None,
         "rows": [] if goal else [_row(run, each) for each in found],
-        **(_of_targets(run, found, cell, shown) if goal is None else _NO_TARGETS),
+        **(_of_targets(run, found, cell, shown, striped=striped) if goal is None else _NO_TARGETS),
         "knowledge": words.KNOWLEDGE,
         "sources": beside.sources(run),
         "publications": publications.publications(run, found),
         "missing": missing.missing(run, ended),
         "memory": missing.memory(run),
         "most_rows": _MOST_ROWS,
-        **_of_grid(run, found, cell, ended),
+        **campaign,
         "polytopes": polytopes.polytopes(run),
         "crafting": panels.crafting(run),
         "training": panels.training(shown) if shown else panels.training(_clean_only(run)),
@@ -149,14 +153,19 @@ _NO_TARGETS: dict[str, Any] = {
     "judged": 0,
     "every_network": [],
     "walls": [],
+    "walls_left_out": 0,
     "feature_space": [],
 }
 """What the page shows of targets where the attacks have none."""
 
 
-def _of_targets(run: Run, found: Sequence[Cell], cell: Cell | None, shown: Cell | None) -> dict[str, Any]:
-    """What the page shows of attacks on targets, and of no others."""
+def _of_targets(
+    run: Run, found: Sequence[Cell], cell: Cell | None, shown: Cell | None, *, striped: bool
+) -> dict[str, Any]:
+    """What the page shows of attacks on targets, and of no others; ``striped`` where stripes show every trial."""
     curved, left_out = _curved(found)
+    every = not striped and (len(found) > 1 or _many(cell))
+    walls = gallery.walls(run, room=_LITTLE_ROOM if striped else gallery.ROOM)
     return {
         "portrait": _portrait(run, cell) if cell else None,
         "success_curves": panels.success_curves(curved),
@@ -164,8 +173,10 @@ def _of_targets(run: Run, found: Sequence[Cell], cell: Cell | None, shown: Cell 
         "cards": trials.cards(run, shown) if shown else [],
         "trials_in_all": len(trials.numbers(shown)) if shown else 0,
         "judged": sum(bool(each.poisoned) for each in found),
-        "every_network": trials.every_network(run, found) if len(found) > 1 or _many(cell) else [],
-        "walls": gallery.walls(run),
+        "every_network": trials.every_network(run, found) if every else [],
+        "walls": walls,
+        "walls_left_out": len({(each.attack, each.scenario) for each in run.crafts})
+        - len({(wall.attack, wall.scenario) for wall in walls}),
         "feature_space": panels.feature_space(cell) if cell else [],
     }
 
