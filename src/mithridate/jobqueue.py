@@ -68,8 +68,9 @@ class JobQueue:
     def fill(self, entries: Iterable[Entry]) -> None:
         """Make the queue hold exactly these jobs in this order, and mark the rows that belong to them as planned.
 
-        A job whose rows are all there is done; others wait. Jobs that are in the queue no more are kept without a
-        place: their rows are not counted, but come back when the experiment is enlarged again.
+        A job whose rows are all there is done, unless it was told to :meth:`wait`; others wait. Jobs that are in the
+        queue no more are kept without a place: their rows are not counted, but come back when the experiment is
+        enlarged again.
         """
         base = self._base
         with sentences(self._path), transaction(base):
@@ -190,10 +191,9 @@ class JobQueue:
 
     def wait(self, keys: Sequence[str]) -> None:
         """Have jobs that were done wait again; their rows stay until new ones take their place."""
+        statement = "UPDATE jobs SET state = 'waiting', redo = 1, ended = NULL WHERE key = ?"
         with sentences(self._path), transaction(self._base):
-            self._base.executemany(
-                "UPDATE jobs SET state = 'waiting', ended = NULL WHERE key = ?", [(key,) for key in keys]
-            )
+            self._base.executemany(statement, [(key,) for key in keys])
 
     def alive(self) -> Entry | None:
         """A job whose lease has not run out."""
@@ -219,7 +219,7 @@ def _merge(base: sqlite3.Connection) -> None:
     base.execute("UPDATE results SET planned = key IN (SELECT key FROM temp.wanted)")
     missing = "SELECT job FROM temp.wanted WHERE key NOT IN (SELECT key FROM results)"
     base.execute(
-        "UPDATE jobs SET state = CASE WHEN key IN "  # noqa: S608 (the words are ours)
+        "UPDATE jobs SET state = CASE WHEN redo OR key IN "  # noqa: S608 (the words are ours)
         f"({missing}) THEN iif(state IN ('failed', 'lost'), state, 'waiting') ELSE 'done' END "
         "WHERE place IS NOT NULL"
     )

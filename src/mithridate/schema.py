@@ -39,7 +39,7 @@ CREATE TABLE artefacts (path TEXT PRIMARY KEY, job TEXT NOT NULL, sha256 TEXT NO
 CREATE INDEX artefacts_job ON artefacts (job);
 CREATE TABLE jobs (
     key TEXT PRIMARY KEY, place INTEGER, kind TEXT NOT NULL, job TEXT NOT NULL, rows INTEGER NOT NULL DEFAULT 1,
-    state TEXT NOT NULL DEFAULT 'waiting', owner TEXT, leased_until REAL, beat REAL,
+    state TEXT NOT NULL DEFAULT 'waiting', redo INTEGER NOT NULL DEFAULT 0, owner TEXT, leased_until REAL, beat REAL,
     attempts INTEGER NOT NULL DEFAULT 0, started REAL, ended REAL,
     stage TEXT, done_steps INTEGER, total_steps INTEGER);
 CREATE INDEX jobs_state ON jobs (state, kind) WHERE place IS NOT NULL;

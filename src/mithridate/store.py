@@ -149,7 +149,8 @@ class Store:
             if job is not None:
                 self._base.execute("DELETE FROM failures WHERE key = ?", (job,))
                 self._base.execute(
-                    "UPDATE jobs SET state = 'done', owner = NULL, leased_until = NULL, ended = ? WHERE key = ?",
+                    "UPDATE jobs SET state = 'done', redo = 0, owner = NULL, leased_until = NULL, ended = ? "
+                    "WHERE key = ?",
                     (time.time(), job),
                 )
 
