@@ -47,6 +47,8 @@ class Grid:
     published: bool = True
     data: str = "made-up"
     name: str = "campaign"
+    oracle_attack: str = ""
+    """An attack that is told what no attacker can know."""
     runs_reuse: float = 0.0
     """Seconds of each training that were found done."""
 
@@ -118,4 +120,5 @@ def _victims(
         for victim in grid.victims:
             for run in range(grid.runs):
                 where = {"radius": place[0], "budget": place[1], "run": run, "attack": attack, "victim": victim}
-                add_defended(store, "attack", trial, weaker, **where, reused=grid.runs_reuse)
+                told = {"oracle": True} if attack == grid.oracle_attack else {}
+                add_defended(store, "attack", trial, weaker, **where, **told, reused=grid.runs_reuse)

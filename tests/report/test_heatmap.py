@@ -106,6 +106,23 @@ def test_an_oracle_is_stamped_and_earns_no_credit(first: Heatmap):
         assert not shown.credited
 
 
+def test_an_attack_that_is_an_oracle_stamps_its_own_numbers_and_no_others(tmp_path: Path):
+    grid = Grid(trials=2, runs=1, holes=False, scenarios=((0.1, 0.04),), oracle_attack="bullseye-polytope")
+    told = read(fabricate_grid(tmp_path, grid))
+    shown = heatmaps(boards(told, combinations.cells(told), None))
+    assert shown is not None
+    stamped = {
+        (row.attack, c.defense)
+        for row in shown.maps[0].rows
+        for p, c in zip(row.places, shown.maps[0].columns, strict=True)
+        if p.oracle
+    }
+    oracles = {"spectral-signatures (oracle)", "oracle-filter"}
+    defenses = {each.name for each in ALL}
+    assert stamped == {(a, d) for a in ATTACKS for d in defenses if a == "bullseye-polytope" or d in oracles}
+    assert {column.defense for column in shown.maps[0].columns if column.oracle} == oracles
+
+
 def test_the_scenario_of_the_verdict_is_first(found: list[Board]):
     assert [board.scenario for board in found] == [BASE, WEAK]
 

@@ -34,7 +34,7 @@ class Cell:
     control_of: tuple[str, ...] = ()
     """The defenses whose numbers this one controls; empty for ordinary defenses."""
     oracle: bool = False
-    """Whether the defense uses what no defender can know."""
+    """Whether the defense, or the attack it meets, uses what nobody can know outside an experiment."""
     asked: tuple[str, ...] | None = None
     """Controls that the experiment asks for beside every defense that drops rows; None where the run does not say."""
 
@@ -65,7 +65,9 @@ def cells(run: Run) -> list[Cell]:
 
 def _cells(run: Run) -> list[Cell]:
     index, crafts, controls, asked = _index(run), _crafts(run), controls_of(run), _asked(run)
-    oracles = {victim.defense for victim in run.victims if victim.treatment.oracle}
+    told = {(victim.attack, victim.defense) for victim in run.victims if victim.treatment.oracle}
+    untold = {victim.defense for victim in run.victims if victim.whole and not victim.treatment.oracle}
+    always = {defense for _, defense in told} - untold
     setups = _distinct((victim, defense) for *_, victim, defense in index)
     places = {name: place for place, name in enumerate(_arranged(run))}
     setups.sort(key=lambda setup: places[setup[1]])
@@ -81,7 +83,7 @@ def _cells(run: Run) -> list[Cell]:
             (attack, scenario, victim, defense),
             crafts=crafts.get((attack, scenario), ()),
             control_of=controls[defense],
-            oracle=defense in oracles,
+            oracle=(attack, defense) in told or defense in always,
             asked=asked,
         )
         for attack, scenario in poisoners

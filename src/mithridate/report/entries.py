@@ -100,11 +100,17 @@ def _board(run: Run, place: tuple[str, str], by_attack: Mapping[str, list[Cell]]
 
 def _columns(cells: Sequence[Cell]) -> tuple[Column, ...]:
     """Every defense once, in the order of the tables."""
-    first = {cell.defense: cell for cell in reversed(cells)}
-    ordered = dict.fromkeys(cell.defense for cell in cells)
+    own: dict[str, list[Cell]] = {}
+    for cell in cells:
+        own.setdefault(cell.defense, []).append(cell)
     return tuple(
-        Column(defense=name, name=short(first[name])[0], control_of=first[name].control_of, oracle=first[name].oracle)
-        for name in ordered
+        Column(
+            defense=name,
+            name=short(found[0])[0],
+            control_of=found[0].control_of,
+            oracle=name != "none" and all(cell.oracle for cell in found),  # else an attack is the oracle
+        )
+        for name, found in own.items()
     )
 
 

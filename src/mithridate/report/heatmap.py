@@ -181,7 +181,7 @@ def _title(line: Line, entry: Entry, credited: bool, goal: Degradation | None) -
     parts.append(_sample(found))
     if entry.rise:
         parts.append(f"{points(entry.rise, 1)} over clean data" if entry.rise.trials > 1 else "one trial")
-    parts += ["an oracle: it was told what no defender can know"] if entry.oracle else []
+    parts += ["an oracle: it rests on what nobody can know outside an experiment"] if entry.oracle else []
     parts += ["clearly lower than without a defense, and credited"] if credited else []
     parts += (
         ["no credit, because the attack has not clearly landed"]

@@ -147,15 +147,10 @@ def _date(run: Run) -> str:
 
 
 def _knows(ledger: Any) -> tuple[str, ...]:
-    """Who knew what, a line each, whatever shape the ledger has."""
-    if isinstance(ledger, Mapping):
-        return tuple(f"{who}: {_joined(what)}" for who, what in ledger.items() if what)
-    return tuple(_joined(each) for each in items(ledger))
+    """Who knew what, a line each."""
+    return tuple(_line(fact) for fact in map(mapping, items(ledger)))
 
 
-def _joined(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_joined(each)}" for name, each in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_joined(each) for each in value)
-    return str(value)
+def _line(fact: Mapping[str, Any]) -> str:
+    oracle = " (oracle)" if fact.get("oracle") else ""
+    return f"{fact.get('who', 'unknown')}{oracle}, {fact.get('what', '')}: {fact.get('value', '')}"
