@@ -106,11 +106,15 @@ def begun(path: Path, folder: Path, *more: str | Path, workers: int = 1, prefix:
     return life
 
 
-def ended(life: Life, *, timeout: float = 120) -> Life:
+def ended(life: Life, *, timeout: float = 600) -> Life:
     """Wait for its end, and that of all its workers."""
-    life.process.wait(timeout)
+    try:
+        life.process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(life.process.pid, signal.SIGKILL)
+        raise
     life.seconds = time.monotonic() - life.began
-    outlived = time.monotonic() + 20
+    outlived = time.monotonic() + 60
     while _is_alive(life.process.pid):
         if time.monotonic() > outlived:
             os.killpg(life.process.pid, signal.SIGKILL)
@@ -128,7 +132,7 @@ def killed(life: Life, *, number: signal.Signals = signal.SIGKILL, everyone: boo
     return ended(life)
 
 
-def waited(life: Life, until: Callable[[Life], bool], *, timeout: float = 60) -> bool:
+def waited(life: Life, until: Callable[[Life], bool], *, timeout: float = 300) -> bool:
     """Wait until something is true of a run; whether that came before its end."""
     deadline = time.monotonic() + timeout
     while not until(life):

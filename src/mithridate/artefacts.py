@@ -13,6 +13,9 @@ from typing import Literal
 from mithridate.errors import StoreError
 from mithridate.store import Artefact
 
+QUICK = 256 << 20
+"""Bytes that are read in less than a second: files that hold no more together are all read at the start of a run."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
@@ -44,6 +47,12 @@ def lost(folder: Path, artefacts: Iterable[Artefact]) -> list[Fault]:
             elif size != each.bytes:
                 found.append(Fault(artefact=each, what="changed"))
     return found
+
+
+def at_start(folder: Path, artefacts: Iterable[Artefact]) -> list[Fault]:
+    """Those that are missing, and, as far as that is quickly known, of other content: large ones by their size."""
+    those = list(artefacts)
+    return (changed if sum(each.bytes for each in those) <= QUICK else lost)(folder, those)
 
 
 def changed(folder: Path, artefacts: Iterable[Artefact]) -> list[Fault]:

@@ -39,8 +39,8 @@ def begin(
     """The run folder, described and ready.
 
     Raises :class:`StoreError` where another experiment or another run is there, where a file that rows depend on is
-    missing, and without ``resume`` where there is anything at all; :class:`ChangedMethodsError` where methods have
-    changed and ``changed`` does not say what to do.
+    missing or changed, and without ``resume`` where there is anything at all; :class:`ChangedMethodsError` where
+    methods have changed and ``changed`` does not say what to do.
     """
     if not resume:
         _refuse_used(folder)
@@ -53,7 +53,7 @@ def begin(
         if differing and changed == "ask":
             raise ChangedMethodsError(folder, differing)
         fill(experiment, store)
-        artefacts.refuse(folder, artefacts.lost(folder, store.artefacts(done=True)))
+        artefacts.refuse(folder, artefacts.at_start(folder, store.artefacts(done=True)))
         mixed = _settled(experiment, store, before, differing, changed)
         earlier = before.get("environments", [])
         notes = [*experiment.notes, *_protocol(experiment), *_machines(earlier, environment), *_mixed(mixed)]
