@@ -52,7 +52,7 @@ def ledger(told: Any) -> Ledger:
 
 
 def lines(found: Ledger) -> list[Line]:
-    """Each fact once, oracles first, then the attacker's, then the defender's.
+    """Each fact once, oracles first, then the attacker's, then the defender's, what holds for most cells first.
 
     One that holds for no block of cells has a line for each attack, or each attack and victim.
     """
@@ -60,7 +60,7 @@ def lines(found: Ledger) -> list[Line]:
     for place, facts in found.items():
         for fact in dict.fromkeys(facts):
             places.setdefault(fact, []).append(place)
-    order = sorted(places, key=lambda fact: (not fact.oracle, fact.who))
+    order = sorted(places, key=lambda fact: (not fact.oracle, fact.who, -len(places[fact])))
     return [Line(fact=fact, holds=text) for fact in order for text in _blocks(places[fact], list(found))]
 
 
