@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mithridate.errors import MissingExtraError
-from mithridate.executors import cluster
+from mithridate import loading
+from mithridate.datasets.digits import Digits
+from mithridate.errors import MissingExtraError, MithridateError
+from mithridate.executors import cluster, node
 from mithridate.executors.cluster import Cluster
 from mithridate.executors.node import parcel
 from mithridate.executors.stock import Stock
@@ -96,6 +99,45 @@ def test_nodes_never_hear_where_the_run_folder_lies(tmp_path: Path) -> None:
     sent = bytes(pickled(parcel(Portable(experiment=tiny(), folder=tmp_path, device="cpu"))))
     assert str(tmp_path).encode() not in sent
     assert TINY["name"].encode() in sent
+
+
+def test_nodes_use_the_data_that_came_with_the_parcel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the jobs run, the source has nothing to load from."""
+    sent = bytes(pickled(parcel(Portable(experiment=tiny(), folder=tmp_path, device="cpu"))))
+    digest = loading.data_digest(tiny().data)
+
+    class Ray:
+        get = staticmethod(pickle.loads)
+
+    def absent(source: Digits) -> None:
+        raise AssertionError("loaded on a node")
+
+    monkeypatch.setattr(Digits, "load", absent)
+    monkeypatch.setattr(loading, "_LOADED", {})
+    monkeypatch.setattr(node, "_PARCELS", {})
+    work = node._unpacked(Ray, sent).work
+    assert isinstance(work, Portable)
+    assert len(loading.load(work.experiment.data).train) == 120
+    assert loading.data_digest(work.experiment.data) == digest
+
+
+def test_nodes_with_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = parcel(easy)
+    monkeypatch.setattr(node, "versions", lambda: {**there.versions, "torch": "1.0"})
+    with pytest.raises(MithridateError, match=r"a node of the cluster has torch 1\.0 instead of .*; install the same"):
+        there.check()
+
+
+def test_a_scratch_folder_is_removed_and_so_are_those_of_the_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "gettempdir", lambda: str(tmp_path))
+    with node._scratch() as first:
+        (left := first.parent / "4194305-x").mkdir()  # beyond the largest number a process can have
+        (left / "poison").touch()
+        with node._scratch() as second:
+            assert {first, second} == set(first.parent.iterdir())
+    assert list(first.parent.iterdir()) == []
 
 
 def test_other_work_has_no_files() -> None:

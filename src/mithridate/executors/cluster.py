@@ -2,6 +2,9 @@
 
 No file system needs to be shared: data, poison and surrogates go to the nodes through Ray's object store, what jobs
 made comes back the same way, and the driver alone writes the run folder. Ray begins jobs anew whose node was lost.
+
+Every node needs this package and torch in the driver's versions, whatever provides methods from outside the package,
+and, at the same place, the files that settings name but for data: weights, poison of others, set-ups.
 """
 
 from __future__ import annotations
@@ -222,6 +225,7 @@ class _Run:
 
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unless a person asks for it
+    os.environ.setdefault("RAY_task_oom_retries", str(ATTEMPTS - 1))  # else without end, where we start the cluster
     try:
         return import_module("ray")
     except ImportError:
