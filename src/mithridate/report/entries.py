@@ -12,7 +12,9 @@ from mithridate.report.defenses import short
 from mithridate.report.fates import Place
 from mithridate.report.load import Run
 from mithridate.report.means import gap
+from mithridate.report.remembering import networks
 from mithridate.report.verdict import Standing, standing
+from mithridate.report.victims import Victim
 from mithridate.stats import Difference, Estimate
 
 
@@ -126,15 +128,12 @@ def _line(run: Run, attack: str, group: Sequence[Cell], columns: Sequence[Column
 
 
 def _entry(run: Run, cell: Cell, worth: Worth | None, failed: Mapping[Place, int]) -> Entry:
-    trials: dict[int, list[float]] = {}
-    for victim in cell.poisoned:
-        trials.setdefault(victim.trial, []).append(victim.success)
     return Entry(
         defense=cell.defense,
         success=success(cell.poisoned),
         rise=gap(cell.poisoned, cell.clean) if cell.graded and cell.poisoned else None,
         accuracy=accuracy(cell.poisoned),
-        by_trial={trial: sum(values) / len(values) for trial, values in trials.items()},
+        by_trial={trial: _share(victims) for trial, victims in networks(cell.poisoned).trials.items()},
         planned=planned(run, cell),
         failed=sum(
             failed.get((cell.attack, cell.scenario, *which), 0) for which in (("", ""), (cell.victim, cell.defense))
@@ -142,3 +141,7 @@ def _entry(run: Run, cell: Cell, worth: Worth | None, failed: Mapping[Place, int
         worth=worth,
         oracle=cell.oracle,
     )
+
+
+def _share(victims: Sequence[Victim]) -> float:
+    return sum([victim.success for victim in victims]) / len(victims)
