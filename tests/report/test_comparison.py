@@ -238,6 +238,17 @@ def test_chances_are_adjusted_for_the_defenses_compared_beside(tmp_path: Path, b
     assert (f"(tests adjusted for {1 + beside} defenses)" in headline(jpeg)) == bool(beside)
 
 
+def test_too_few_trials_for_so_many_defenses_are_called_so(tmp_path: Path):
+    """Of 2^8 swaps the best has p = 1/256; among thirteen defenses that is 5.1 %."""
+    idle = tuple(Made(name=f"idle-{k}", success=1.0) for k in range(12))
+    hits = {"none": ALL, "jpeg": [], **{each.name: ALL for each in idle}}
+    by_hand(tmp_path, hits, **{each.name: each for each in idle})
+    found = cells(read(tmp_path))
+    jpeg = next(each for each in comparisons(found, found[0]) if each.cell.defense == "jpeg")
+    assert jpeg.worth == "none"
+    assert "(tests adjusted for 13 defenses; over 8 trials none can be clear)" in headline(jpeg)
+
+
 def test_a_claim_against_controls_is_adjusted_by_its_weakest_test(tmp_path: Path):
     """Epic beats both controls by p = 1/128; its twin of another name does too, so each claim doubles."""
     other = replace(EPIC, name="knn")

@@ -167,6 +167,17 @@ class TestDegrading:
         assert outcomes[2] == "exceeded"
         assert outcomes[1] == "unknown"
 
+    def test_a_run_that_stopped_on_purpose_is_bounded_by_its_sequences(self, tmp_path: Path) -> None:
+        folder = fabricate_table(tmp_path, Degrading(attacks={"back-gradient": 0.2}, trials=40))
+        (once,) = gate(folder, Limits(max_rise=0.5)).cells[0].checks
+        with Store(folder, create=True) as store:
+            store.describe(sequential={"width": 0.1, "trials": 40, "most": 80, "reached": True})
+        (often,) = gate(folder, Limits(max_rise=0.5)).cells[0].checks
+        assert once.bounded is not None
+        assert often.bounded is not None
+        assert often.bounded.mean == pytest.approx(once.bounded.mean)
+        assert often.bounded.low < once.bounded.low < once.bounded.high < often.bounded.high
+
     def test_baselines_stand_before_the_gate_only_by_name(self, tmp_path: Path) -> None:
         folder = fabricate_table(tmp_path)
         assert [each.attack for each in gate(folder, Limits(max_rise=0.9)).cells] == ["back-gradient"]

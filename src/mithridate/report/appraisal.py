@@ -104,7 +104,10 @@ def _beside_others(comparison: Comparison) -> str:
     against = comparison.undefended
     if against is None or against.difference.family < 2 or comparison.worth == "unlanded":
         return ""
-    return f" (tests adjusted for {against.difference.family} defenses)"
+    found = against.difference
+    hopeless = not against.graded and found.family * 0.5**found.trials > 0.05
+    more = f"; over {plural(found.trials, 'trial')} none can be clear" if hopeless else ""
+    return f" (tests adjusted for {found.family} defenses{more})"
 
 
 def _unasked(comparison: Comparison) -> str:

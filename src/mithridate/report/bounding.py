@@ -49,8 +49,14 @@ def success_bounds(cell: Cell, stopping: Stopping | None, *, below: float, above
     return Bounded(mean=most.mean, low=least.low, high=most.high, trials=most.trials, worth=worth_of(groups))
 
 
-def rise_bounds(cell: Cell, *, below: float, above: float) -> Bounded | None:
-    """Bounds of the rise of a mean share over clean data, by Student's t; None where no clean victim was judged."""
+def rise_bounds(cell: Cell, stopping: Stopping | None, *, below: float, above: float) -> Bounded | None:
+    """Bounds of the rise of a mean share over clean data, by Student's t; None where no clean victim was judged.
+
+    Where trials were added until a rate was known well enough, both shares have a confidence sequence of their own,
+    each with half of what may go wrong: wider, and valid all the same.
+    """
+    if stopping is not None and cell.clean:
+        return _sequential_rise(cell, below=below, above=above)
     least, most = (gap(cell.poisoned, cell.clean, confidence=2 * each - 1) for each in (below, above))
     if least is None or most is None:
         return None
@@ -58,6 +64,25 @@ def rise_bounds(cell: Cell, *, below: float, above: float) -> Bounded | None:
     if most.trials < 2 or most.high - most.low < _ALIKE:
         low, high = _alike(most.mean, most.trials, below, -1.0)[0], _alike(most.mean, most.trials, above, -1.0)[1]
     return Bounded(mean=most.mean, low=low, high=high, trials=most.trials, worth=most.trials)
+
+
+def _sequential_rise(cell: Cell, *, below: float, above: float) -> Bounded:
+    poisoned = [_mean(values) for values in by_trial(cell.poisoned)]
+    trainings: dict[str, list[float]] = {}
+    for victim in cell.clean:
+        trainings.setdefault(victim.training, []).append(victim.success)
+    clean = [_mean(values) for values in trainings.values()]
+    least, most = (
+        [confidence_sequence(values, confidence=(1 + each) / 2) for values in (poisoned, clean)]
+        for each in (below, above)
+    )
+    return Bounded(
+        mean=most[0].mean - most[1].mean,
+        low=least[0].low - least[1].high,
+        high=most[0].high - most[1].low,
+        trials=len(poisoned),
+        worth=len(poisoned),
+    )
 
 
 def accuracy_bounds(cell: Cell, *, below: float, above: float) -> Bounded | None:

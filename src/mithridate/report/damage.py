@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mithridate.report import beside
+from mithridate.report import beside, stopped
 from mithridate.report.combinations import Cell, in_base_scenario
 from mithridate.report.combinations import chosen as first_judged
 from mithridate.report.comparison import Comparison, comparisons
@@ -39,6 +39,7 @@ def damage(run: Run, found: Sequence[Cell]) -> Verdict | None:
         counts=counts,
         details=(
             _effort(cell, goal),
+            *stopped.sentences(stopped.stopping(run.sequential), cell),
             *_unmoved(run, cell),
             *knowledge(cell),
             *_overall(cell, goal),

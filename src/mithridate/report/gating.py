@@ -219,7 +219,7 @@ def _checks(run: Run, cell: Cell, limits: Limits, count: int) -> Iterator[Check]
         bounded = success_bounds(cell, stopping(run.sequential), below=below, above=above)
         yield _at_most("success", limits.max_success, bounded, limits)
     if limits.max_rise is not None:
-        rise = rise_bounds(cell, below=below, above=above)
+        rise = rise_bounds(cell, stopping(run.sequential), below=below, above=above)
         yield (
             _at_most("rise", limits.max_rise, rise, limits)
             if rise
