@@ -67,7 +67,7 @@ def test_lands_undefended_and_only_by_its_poison(run: Path) -> None:
         control: sum(row["success"] for row in rows if row["control"] == control)
         for control in ("attack", "noise", "clean")
     }
-    assert hits["attack"] >= 8, "of 20"
+    assert hits["attack"] >= 10, "of 20"
     assert hits["noise"] <= 2
     assert hits["clean"] == 0
 
