@@ -19,6 +19,7 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -118,24 +119,25 @@ def quiet(bench: Bench) -> None:
         shutil.rmtree(again, ignore_errors=True)
         life = lives.ended(lives.begun(bench.file, again, workers=workers, prefix=NOTING))
         wrong = lives.wrongs(again, rows)
-        bench.note(case="quiet", workers=workers, seconds=round(life.seconds, 2), jobs=life.jobs, wrong=wrong)
+        seconds, first = round(life.seconds, 2), round(life.lines[0][0], 2)
+        bench.note(case="quiet", workers=workers, seconds=seconds, first=first, jobs=life.jobs, wrong=wrong)
     (bench.work / "quiet.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
 def killed(bench: Bench, count: int, seed: int) -> None:
     """Campaigns killed again and again, until there were so many kills and the last has completed."""
-    lengths = {each["workers"]: each["seconds"] for each in bench.of("quiet")}
     folder = bench.work / "run"
     while len(bench.of("kill")) < count or (bench.log and bench.log[-1]["case"] == "kill"):
         number = len(bench.of("kill"))
         draws = random.Random(f"{seed} {number} {len(bench.of('end'))}")
         workers = draws.choice((1, 2))
-        aim, moment = aimed(draws, lengths[workers])
+        aim, moment = aimed(draws, length(bench, workers))
         life = lives.begun(bench.file, folder, workers=workers, prefix=NOTING)
         alone = draws.random() < 0.2  # the driver alone: its workers must follow it
         was_killed = number < count and dead(life, aim, moment, everyone=not alone)
         if was_killed:
             found = {"phase": life.phase, "jobs": life.jobs, "seconds": round(life.seconds, 3), **left(folder)}
+            found["first"] = life.lines[0][0] if life.lines else None
             bench.note(case="kill", aim=aim, workers=workers, everyone=not alone, errors=life.errors, **found)
         else:
             lives.ended(life)
@@ -145,6 +147,13 @@ def killed(bench: Bench, count: int, seed: int) -> None:
                 shutil.copytree(folder, bench.work / f"wrong {number}", dirs_exist_ok=True)
             shutil.rmtree(folder)
         print(number, {name: value for name, value in bench.log[-1].items() if value not in ("", [], 0)}, flush=True)
+
+
+def length(bench: Bench, workers: int) -> float:
+    """Seconds of a whole life as fast as the machine is now, which may have other work: by when it says its first."""
+    (quiet,) = [each for each in bench.of("quiet") if each["workers"] == workers]
+    recent = [each["first"] for each in bench.log if each.get("first")][-5:]
+    return float(quiet["seconds"] * statistics.median(recent) / quiet["first"])
 
 
 def aimed(draws: random.Random, length: float) -> tuple[str, float]:
