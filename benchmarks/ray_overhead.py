@@ -4,18 +4,22 @@
 
 Both sides run the same campaign alternately, each time in a fresh folder; a job takes about a second. Ray is started
 and its worker has done a job of each kind before the clock runs, since that is paid once in a campaign. Ray's side has
-data, poison and surrogates go through the object store and files written by the driver, as on a cluster. Also timed:
-jobs of exactly one second that do nothing. Writes ``benchmarks/results/ray-overhead.json``.
+data, poison and surrogates go through the object store and files written by the driver, as on a cluster. The overhead
+is the time that passes outside jobs, as a share of the time inside them, which a busy machine slows on both sides; the
+ratio of both sides' whole times is given too. Also timed: jobs of exactly one second that do nothing. Writes
+``benchmarks/results/ray-overhead.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,7 +41,7 @@ PLACE = Path(__file__).parent / "results" / "ray-overhead.json"
 def one_second(job: Job, watch: Watch) -> list[Result]:
     """Do nothing for a second."""
     time.sleep(1.0)
-    return []
+    return [Result(key=job.key, kind="craft", row={"inside": 1.0, "cpu": 0.0})]
 
 
 def experiment(epochs: int, *, trials: int = 3, runs: int = 3) -> Experiment:
@@ -64,20 +68,34 @@ def experiment(epochs: int, *, trials: int = 3, runs: int = 3) -> Experiment:
     )
 
 
-def seconds(executor: Executor, what: Experiment) -> tuple[float, int]:
-    """How long a campaign takes, and how many jobs it has."""
+@dataclass(frozen=True, kw_only=True)
+class Timed(Portable):
+    """Jobs that say how long they took, from the call to the return."""
+
+    def __call__(self, job: Job, watch: Watch) -> list[Result]:
+        """Do one job."""
+        began, cpu = time.perf_counter(), time.process_time()
+        found = super().__call__(job, watch)
+        spent = {"inside": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+        return [replace(found[0], row={**found[0].row, **spent}), *found[1:]]
+
+
+def campaign(executor: Executor, what: Experiment) -> dict[str, float]:
+    """How long a campaign takes, and how much of it was spent inside jobs."""
     with tempfile.TemporaryDirectory() as folder:
-        work = Portable(experiment=what, folder=Path(folder), device="cpu")
-        return timed(executor, work, what.jobs())
+        return timed(executor, Timed(experiment=what, folder=Path(folder), device="cpu"), what.jobs())
 
 
-def timed(executor: Executor, work: Work, jobs: list[Job]) -> tuple[float, int]:
-    """Seconds for some jobs, and their number; raises where one failed."""
+def timed(executor: Executor, work: Work, jobs: list[Job]) -> dict[str, float]:
+    """Seconds for some jobs, in all and inside them; raises where one failed."""
     began = time.perf_counter()
-    errors = [each.error for each in executor.map(work, jobs, report=nobody) if each.error]
-    if errors:
+    ends = list(executor.map(work, jobs, report=nobody))
+    whole = time.perf_counter() - began
+    if errors := [each.error for each in ends if each.error]:
         raise SystemExit(errors[0])
-    return time.perf_counter() - began, len(jobs)
+    rows = [each.results[0].row for each in ends]
+    inside, cpu = (sum(row[name] for row in rows) for name in ("inside", "cpu"))
+    return {"jobs": len(jobs), "seconds": whole, "inside": inside, "cpu": cpu, "overhead": whole / inside - 1}
 
 
 def nobody(job: Job, step: Step) -> None:
@@ -98,31 +116,36 @@ def main() -> int:
     settings: dict[str, Any] = {"include_dashboard": False, "_system_config": {"worker_niceness": 0}}
     ray.init("local", num_cpus=1, log_to_driver=False, logging_level="error", **settings)
     cluster, here = Cluster(), Local()
-    seconds(cluster, experiment(20, trials=1, runs=1))
+    campaign(cluster, experiment(20, trials=1, runs=1))
     started = time.perf_counter() - began
-    seconds(here, experiment(20, trials=1, runs=1))
-    pairs = []
+    campaign(here, experiment(20, trials=1, runs=1))
+    rounds = []
     for _ in range(given.rounds):
-        there, count = seconds(cluster, experiment(given.epochs))
-        local, _ = seconds(here, experiment(given.epochs))
-        pairs.append({"ray": there, "local": local, "ratio": there / local})
-        print(f"{count} jobs: Ray {there:.1f} s, here {local:.1f} s ({local / count:.2f} s a job)", flush=True)
-    sleeping, number = timed(cluster, one_second, [Job(kind="craft", trial=k, key=str(k)) for k in range(20)])
+        rounds.append(
+            {"ray": campaign(cluster, experiment(given.epochs)), "local": campaign(here, experiment(given.epochs))}
+        )
+        print(*(f"{side}: {found}" for side, found in rounds[-1].items()), sep="\n", flush=True)
+    idle = timed(cluster, one_second, [Job(kind="craft", trial=k, key=str(k)) for k in range(20)])
     ray.shutdown()
-    ratio = statistics.median(each["ratio"] for each in pairs)
+    sides = [(each["ray"], each["local"]) for each in rounds]
     found = {
         "command": "python benchmarks/ray_overhead.py " + " ".join(sys.argv[1:]),
         "versions": {name: version(name) for name in ("mithridate", "ray", "torch")},
-        "machine": runtime.describe(torch.device("cpu")),
-        "campaigns": pairs,
-        "jobs": count,
-        "seconds a job": statistics.median(each["local"] for each in pairs) / count,
-        "overhead": ratio - 1,
-        "overhead of jobs of one second that do nothing": sleeping / number - 1,
+        "machine": {**runtime.describe(torch.device("cpu")), "load average": list(os.getloadavg())},
+        "rounds": rounds,
+        "overhead, median": statistics.median(there["overhead"] for there, _ in sides),
+        "overhead of local, median": statistics.median(local["overhead"] for _, local in sides),
+        "ray / local, whole time, median": statistics.median(
+            there["seconds"] / local["seconds"] for there, local in sides
+        ),
+        "ray / local, processor time in jobs, median": statistics.median(
+            there["cpu"] / local["cpu"] for there, local in sides
+        ),
+        "jobs of one second that do nothing": idle,
         "seconds to start Ray and its first worker, once": started,
     }
     PLACE.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(f"overhead {ratio - 1:.1%} in campaigns, {sleeping / number - 1:.1%} for jobs of one second that do nothing")
+    print(f"overhead {found['overhead, median']:.1%} in campaigns, {idle['overhead']:.1%} for jobs that do nothing")
     return 0
 
 
