@@ -172,17 +172,18 @@ def _first(folder: Path, found: Overview) -> list[Any]:
     numbers = _numbers(folder, found)
     if not numbers:
         return []
+    first = [each for each in numbers if each.place == numbers[0].place][:_MOST]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    several = len({each.place for each in numbers}) > 1
-    names = ["attack", "defense", *(["scenario, victim"] if several else []), "success so far (95 %)", "trials"]
+    names = ("attack", "defense", "success so far (95 %)", "trials")
     for name in names:
-        table.add_column(name, justify="right" if name in names[-2:] else "left", overflow="fold")
-    for each in numbers[:_MOST]:
-        place = [each.place] if several else []
-        table.add_row(*map(Text, [each.attack, each.defense, *place, each.words, str(each.trials)]))
-    if len(numbers) <= _MOST:
-        return [table]
-    return [table, Text(f"  {len(numbers) - _MOST} further combinations: see  mithridate report {folder}")]
+        table.add_column(name, justify="right" if name in names[2:] else "left", overflow="fold")
+    for each in first:
+        table.add_row(*map(Text, [each.attack, each.defense, each.words, str(each.trials)]))
+    shown: list[Any] = [Text(f"Numbers so far: {numbers[0].place}"), table]
+    left = len(numbers) - len(first)
+    if left:
+        shown.append(Text(f"  {left} further combination{'s' * (left != 1)}: see  mithridate report {folder}"))
+    return shown
 
 
 def _time(seconds: float | None) -> str:
