@@ -106,3 +106,41 @@ def test_a_mistake_is_a_sentence(call: Caller, finished: Path, tmp_path: Path, w
     assert (said.code, said.out) == (1, "")
     assert sentence in said.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_prints_the_results_as_a_table(call: Caller, ran: Path) -> None:
+    for kind, beginning in (("csv", "scenario,attack"), ("markdown", "| "), ("latex", "% needs ")):
+        said = call("export", ran, "--table", kind)
+        assert (said.code, said.err) == (0, "")
+        assert said.out.startswith(beginning)
+
+
+def test_writes_the_results_into_a_new_file_alone(call: Caller, ran: Path, tmp_path: Path) -> None:
+    for kind in ("csv", "parquet"):
+        for rows in ([], ["--rows"]):
+            path = tmp_path / f"{kind}{len(rows)}"
+            said = call("export", ran, "--table", kind, *rows, "--to", path)
+            assert (said.code, said.err) == (0, "")
+            assert path.stat().st_size > 100
+            assert "exists already" in call("export", ran, "--table", kind, *rows, "--to", path).err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--table", "xls"), "--table can be parquet, csv, latex or markdown, but it is 'xls'"),
+        (("--table", "parquet"), "say where to write it with --to FILE"),
+        (("--table", "latex", "--rows"), "say csv or parquet"),
+        (("--table", "csv", "--trial", "1"), "--trial chooses a poison set"),
+        (("--table", "csv", "--all"), "--all chooses a poison set"),
+        (("--table", "csv", "--to", "absent/table.csv"), "there is no folder 'absent'"),
+        (("--rows",), "add --table csv"),
+        ((), "say where to write the poison set with --to DIR"),
+    ],
+)
+def test_what_makes_no_sense_together_is_a_sentence(
+    call: Caller, ran: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    said = call("export", ran, *words)
+    assert (said.code, said.out) == (1, "")
+    assert sentence in said.err
