@@ -32,6 +32,7 @@ NET = SGD(model=MLP(hidden=(8,)), epochs=2, batch_size=16, lr=0.05, augmentation
 DENSE = GradientDescent(loss="softmax", steps=15, lr=0.2)
 CHANGED = ThreatModel(goal=Misclassify(target=0, intended=1), budget=0.1, perturbation=Linf(radius=32 / 255))
 FLIPPED = replace(CHANGED, labels="dirty", rows="append", goal=Degrade())
+MANY = replace(FLIPPED, budget=0.3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Dropping(Architecture):
 GM = GradientMatching(steps=4, restarts=1)
 BG = BackGradient(steps=3)
 CASES = {
-    "restarts": (replace(GM, restarts=3), (NET,), CHANGED),
+    "restarts": (replace(GM, steps=8, restarts=2), (NET,), CHANGED),
     "momentum, full data": (replace(GM, optimiser="momentum", full_data=True), (NET,), CHANGED),
     "plain signed steps": (replace(GM, optimiser="pgd", init="rand"), (NET, NET), CHANGED),
     "surrogates trained again": (replace(GM, steps=6, retrain_every=2, restarts=2), (NET, NET), CHANGED),
@@ -60,7 +61,7 @@ CASES = {
     "collision, done early": (FeatureCollision(steps=60, tolerance=0.1), (NET,), CHANGED),
     "rows together": (replace(BG, steps=6), (DENSE,), FLIPPED),
     "line search": (replace(BG, steps=6, step_rule="line-search"), (DENSE,), FLIPPED),
-    "patience": (replace(BG, steps=8, patience=1), (DENSE,), FLIPPED),
+    "patience": (replace(BG, steps=20, patience=3, step_size=5.0, step_rule="constant"), (DENSE,), MANY),
     "rows added": (replace(BG, schedule="greedy"), (DENSE,), FLIPPED),
     "rows replaced one by one": (replace(BG, schedule="greedy"), (DENSE,), replace(FLIPPED, rows="replace")),
     "rows by turns": (replace(BG, schedule="passes", labels="repick", step_rule="constant"), (DENSE,), FLIPPED),
@@ -91,7 +92,7 @@ def test_after_any_step(tmp_path, name):
     whole = crafted(steps.append, Notes(None))
     own = [each for each in steps if each.stage.startswith("crafting")]
     assert len({(each.stage, each.done) for each in own}) == len(own) > 2 or "collision" in name
-    for place in sorted({0, 1, len(own) // 2, len(own) - 2, len(own) - 1}):
+    for place in sorted({0, 1, 2, len(own) // 2, len(own) - 2, len(own) - 1}):
         found, again = crafted_with_stops(crafted, [own[place]])
         assert same(whole, found)
         left = [each for each in again if each.stage.startswith("crafting")]
