@@ -52,6 +52,7 @@ class Given(Attack):
     goals: ClassVar[tuple[type[GoalSpec], ...]] = (Misclassify, Degrade)
     rows: ClassVar[tuple[str, ...]] = ("replace", "append")
     needs_surrogate: ClassVar[bool] = False
+    resumable: ClassVar[bool] = False  # it only reads files
 
     folder: Path
     """Folder of poison sets, ours or the benchmark's three pickles: directly in it, or in one subfolder a trial."""

@@ -48,6 +48,7 @@ class LossFlips(Attack):
     flips_labels: ClassVar[bool] = True
     needs_dirty_labels: ClassVar[bool] = True
     follows_gradients: ClassVar[bool] = False
+    resumable: ClassVar[bool] = False  # all that is long are trainings, which its surrogate remembers
 
     surrogate: int = 0
     """Which of the experiment's surrogates it trains, from 0."""

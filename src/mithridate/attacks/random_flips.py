@@ -35,6 +35,7 @@ class RandomFlips(Attack):
     flips_labels: ClassVar[bool] = True
     needs_surrogate: ClassVar[bool] = False
     needs_dirty_labels: ClassVar[bool] = True
+    resumable: ClassVar[bool] = False  # done at once
 
     start: Literal["train", "validation"] = "train"
     """Which rows get another label: random training rows, or copies of random ``validation`` rows (as the released
