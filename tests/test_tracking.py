@@ -16,7 +16,7 @@ from mithridate.executors.local import Local
 from mithridate.experiment import Experiment
 from mithridate.tracker import Point, Tracker
 from mithridate.tracking import KINDS, Tracking, flat, following, spelled
-from tests.runs import CPU, begun, results, tiny
+from tests.runs import CPU, TINY, begun, results, tiny
 
 
 class Book(Tracker):
@@ -124,6 +124,20 @@ def test_a_point_told_before_a_kill_is_not_told_again(tmp_path: Path) -> None:
     tracked(tiny(), tmp_path, book)
     assert len(told(book)) > 10
     assert told(book)["training/gradient-matching/loss", 1] == 1.0
+
+
+def test_steps_and_rows_of_a_crew_are_of_one_curve(tmp_path: Path) -> None:
+    """What is told while a job runs continues under the name that its row has."""
+    victim = TINY["victims"][0]
+    crews = {"small": [0], "large": [1]}
+    more = {"surrogates": [victim, {**victim, "epochs": 3}], "crews": crews, "trials": 1, "runs": 1}
+    live, late = Book(tmp_path), Book(tmp_path)
+    tracked(tiny(**more), tmp_path, live)
+    tracked(tiny(**more), tmp_path, late)
+    crafts = {point.tag.split("/")[1] for point in live.points if point.tag.startswith("crafting/")}
+    assert len(crafts) == 2
+    assert {point.tag.split("/")[1] for point in live.points if point.tag.startswith("under way/")} == crafts
+    assert {key: value for key, value in told(live).items() if not key[0].startswith("under way")} == told(late)
 
 
 class Broken(Book):

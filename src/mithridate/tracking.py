@@ -18,7 +18,8 @@ from typing import Any
 
 from mithridate.errors import ConfigError, MissingExtraError, nearest
 from mithridate.executor import Ended
-from mithridate.experiment import Experiment, Job
+from mithridate.experiment import Experiment
+from mithridate.job import Job
 from mithridate.settings import plain
 from mithridate.store import Store
 from mithridate.tracker import Point, Tracker
@@ -120,7 +121,7 @@ class Curves:
     def __init__(self, experiment: Experiment) -> None:
         names = (experiment.attack_names(), experiment.scenario_names(), experiment.victim_names())
         self._names = dict(zip(_PARTS, (*names, experiment.defense_names()), strict=True))
-        self._first = experiment.first_trial
+        self._first, self._attacker = experiment.first_trial, experiment.attack_name
         self._spelled: dict[str, str] = {}
         for cell in itertools.product(*self._names.values()):
             self._cell(dict(zip(_PARTS, cell, strict=True)))
@@ -136,7 +137,7 @@ class Curves:
                 yield from _curve(f"training/{what}{cell}", row.get("curve") or {})
         elif kind == "craft":
             yield from self._counted(f"crafting seconds/{cell}", row["seconds"])
-            if self._is_first(row["trial"], 0):
+            if self._is_first(row["trial"], row.get("seed", 0)):
                 yield from _curve(f"crafting/{cell}", row.get("trace") or {})
         else:
             name = spelled(f"{kind} {row.get('surrogate', 0) + 1} {row.get('learner', '')}")
@@ -144,15 +145,18 @@ class Curves:
 
     def step(self, job: Job, step: Step) -> Iterator[Point]:
         """A point of each curve of a job under way."""
-        if job.kind not in ("clean", "attack", "noise", "craft") or not self._is_first(job.trial, job.run):
+        if job.kind not in ("clean", "attack", "noise", "craft") or not self._is_first(job.trial, job.run or job.seed):
             return
         parts = ("victim", "defense") if job.kind == "clean" else _PARTS[:2] if job.kind == "craft" else _PARTS
-        cell = self._cell({part: self._names[part][getattr(job, part)] for part in parts})
+        cell = self._cell({part: self._name(part, job) for part in parts})
         what = {"attack": "", "craft": ""}.get(job.kind, f"{job.kind} - ")
         whole = step.stage in ("victim", "clean victim")  # whose curve is in the row
         place = f"training/{what}{cell}" if whole else f"under way/{what}{cell}/{spelled(step.stage)}"
         for name, value in step.values.items():
             yield from _point(f"{place}/{spelled(name)}", step.done, value)
+
+    def _name(self, part: str, job: Job) -> str:
+        return self._attacker(job) if part == "attack" else self._names[part][getattr(job, part)]
 
     def _is_first(self, trial: int, run: int) -> bool:
         return run == 0 and trial in (0, self._first)
