@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -114,16 +114,17 @@ class TestTold:
 
     def test_gives_back_the_facts_of_every_cell(self) -> None:
         found = read_ledger(told(self.experiment))
-        assert len(found) == 4
+        scenario, victim = self.experiment.scenario_names()[0], self.experiment.victim_names()[0]
         for crew, attack in enumerate(self.experiment.attack_names()):
             for number, defense in enumerate(self.experiment.defense_names()):
-                (cell,) = [each for each in found if (each[0], each[3]) == (attack, defense)]
                 expected = ledger(self.experiment, Job(kind="attack", crew=crew, defense=number))
-                assert [each.value for each in found[cell]] == [each.value for each in expected]
+                told_so = found.of(attack, scenario, victim, defense)
+                assert [(each.value, each.oracle) for each in told_so] == [(f.value, f.oracle) for f in expected]
 
-    @pytest.mark.parametrize("strange", [None, [], {}, {"facts": [{}], "cells": []}, {"facts": [], "cells": [{}]}])
+    @pytest.mark.parametrize("strange", [None, [], {}, {"facts": [{}], "attackers": [], "stacks": []}])
     def test_of_older_runs_is_empty(self, strange: Any) -> None:
-        assert read_ledger(strange) == {}
+        assert lines(read_ledger(strange)) == []
+        assert read_ledger(strange).of("a", "b", "c", "d") == ()
 
     def test_stands_in_the_summary_and_on_the_page(self, tmp_path: Path) -> None:
         assert not [each.error for each in carried_out(self.experiment, tmp_path) if each.error]
@@ -147,27 +148,29 @@ def fact(value: str, who: str = "attacker") -> Any:
 
 
 class TestLines:
-    cells: ClassVar[Ledger] = {
-        (attack, "base", victim, defense): (
-            fact("all"),
-            fact(f"of {attack}"),
-            fact(f"of {attack} and {victim}" if victim == "v" else "of w"),
-            *([fact("under d", "defender")] if defense == "d" else []),
-            *([fact("odd")] if (attack == "a" or victim == "v") else []),
-        )
-        for attack in "ab"
-        for victim in "vw"
-        for defense in ("none", "d")
-    }
+    ledger = Ledger(
+        attackers={
+            (attack, scenario, victim): (
+                fact("all"),
+                fact(f"of {attack}"),
+                fact(f"of {attack} and {victim}" if victim == "v" else "of w"),
+                *([fact("odd")] if (attack == "a" or victim == "v") else []),
+            )
+            for attack in "ab"
+            for scenario in ("base", "more")
+            for victim in "vw"
+        },
+        stacks={(defense,): (fact("worn", "defender"),) if defense != "none" else () for defense in ("none", "d", "e")},
+    )
 
     def test_say_once_where_each_fact_holds(self) -> None:
-        found = [(line.fact.value, line.holds) for line in lines(self.cells)]
+        found = [(line.fact.value, line.holds) for line in lines(self.ledger)]
         assert found[0] == ("all", "every cell")
         assert ("of a", "attack a") in found
         assert ("of a and v", "attack a; victim v") in found
         assert ("of w", "victim w") in found
-        assert found[-1] == ("under d", "defense d")
+        assert found[-1] == ("worn", "defenses d, e")
 
     def test_split_what_is_no_block(self) -> None:
-        found = [line.holds for line in lines(self.cells) if line.fact.value == "odd"]
+        found = [line.holds for line in lines(self.ledger) if line.fact.value == "odd"]
         assert found == ["attack a", "attack b; victim v"]

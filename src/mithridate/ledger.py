@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mithridate.facts import Fact, attacker
 from mithridate.goal import Backdoor, Degrade, GoalSpec, Misclassify
 from mithridate.job import Job
 from mithridate.knowledge import Box
-from mithridate.learner import Learner
 from mithridate.settings import fingerprint, plain
 from mithridate.threat import ThreatModel
 
@@ -30,12 +30,22 @@ def ledger(experiment: Experiment, cell: Job) -> tuple[Fact, ...]:
     ``cell`` is any poisoned job of it. Facts of the threat model come first, then the attack's own, then those of each
     defense, innermost first.
     """
+    return (*_of_attacker(experiment, cell), *_of_stack(experiment, cell.defense))
+
+
+def _of_attacker(experiment: Experiment, cell: Job) -> list[Fact]:
+    """What holds whatever the victim wears."""
     attack, threat = experiment.attacks[cell.attack], experiment.scenarios()[cell.scenario]
-    stack = experiment.stacks()[cell.defense].defenses
     found = [_rows(threat, experiment.training_rows), *_target(experiment, threat.goal), _network(experiment, cell)]
-    found += [each for each in (_training(experiment, cell), _defense(experiment, cell)) if each is not None]
-    found += attack.facts()
-    return (*found, *(fact for defense in stack for fact in defense.facts()))
+    return [*found, *_training(experiment, cell), *attack.facts()]
+
+
+def _of_stack(experiment: Experiment, number: int) -> list[Fact]:
+    """Whether the attacker reckons with what the victim wears, and the facts of that."""
+    stack = experiment.stacks()[number].defenses
+    known = "known: its surrogates train inside it" if experiment.adaptive else "not known"
+    first = [attacker("defense", known, where="adaptive")] if stack else []
+    return [*first, *(fact for defense in stack for fact in defense.facts())]
 
 
 def is_oracle(experiment: Experiment, job: Job) -> bool:
@@ -47,31 +57,39 @@ def is_oracle(experiment: Experiment, job: Job) -> bool:
 
 
 def told(experiment: Experiment) -> dict[str, Any]:
-    """The ledger of every cell as JSON knows it: the facts, each once, and for each cell the numbers of its own.
+    """The ledger of all cells as JSON knows it, under the names that rows give their parts.
 
-    ``{"facts": [...], "cells": [{"attack", "scenario", "victim", "defense", "facts": [0, 3, ...]}]}``, under the names
-    that rows give them.
+    ``{"facts": [...], "attackers": [{"attack", "scenario", "victim", "facts": [0, 3]}], "stacks": [{"defense",
+    "facts"}]}``: each fact once, and its number where it holds. A cell has those of its attacker and of its stack.
     """
-    facts: dict[Fact, int] = {}
-    cells = [
-        {**names, "facts": [facts.setdefault(fact, len(facts)) for fact in ledger(experiment, cell)]}
-        for names, cell in _cells(experiment)
+    numbers: dict[Fact, int] = {}
+
+    def numbered(facts: Sequence[Fact]) -> list[int]:
+        return [numbers.setdefault(fact, len(numbers)) for fact in facts]
+
+    scenarios, victims = experiment.scenarios(), experiment.victim_names()
+    known: dict[tuple[Any, ...], list[int]] = {}  # of scenarios, facts tell no more than which rows are known
+    attackers = []
+    for cell in _attackers(experiment):
+        place = (cell.attack, cell.crew, cell.victim, scenarios[cell.scenario].knows)
+        if place not in known:
+            known[place] = numbered(_of_attacker(experiment, cell))
+        names = {"attack": experiment.attack_name(cell), "victim": victims[cell.victim]}
+        attackers.append({**names, "scenario": experiment.scenario_names()[cell.scenario], "facts": known[place]})
+    stacks = [
+        {"defense": name, "facts": numbered(_of_stack(experiment, number))}
+        for number, name in enumerate(experiment.defense_names())
     ]
-    return {"facts": [plain(fact) for fact in facts], "cells": cells}
+    return {"facts": [plain(fact) for fact in numbers], "attackers": attackers, "stacks": stacks}
 
 
-def _cells(experiment: Experiment) -> list[tuple[dict[str, str], Job]]:
-    """Every cell, and what rows call its parts."""
-    scenarios, victims, defenses = experiment.scenario_names(), experiment.victim_names(), experiment.defense_names()
-    found = []
-    for attack, crew in experiment.attackers():
-        for s, scenario in enumerate(scenarios):
-            for v, victim in enumerate(victims):
-                for d, defense in enumerate(defenses):
-                    cell = Job(kind="attack", attack=attack, crew=crew, scenario=s, victim=v, defense=d)
-                    name = experiment.attack_name(cell)
-                    found.append(({"attack": name, "scenario": scenario, "victim": victim, "defense": defense}, cell))
-    return found
+def _attackers(experiment: Experiment) -> list[Job]:
+    """Each attack with each crew, in each scenario, against each victim."""
+    scenarios, victims = range(len(experiment.scenarios())), range(len(experiment.victims))
+    return [
+        Job(kind="attack", attack=attack, crew=crew, scenario=scenario, victim=victim)
+        for (attack, crew), scenario, victim in itertools.product(experiment.attackers(), scenarios, victims)
+    ]
 
 
 def _rows(threat: ThreatModel, training_rows: int) -> Fact:
@@ -109,24 +127,12 @@ def _network(experiment: Experiment, cell: Job) -> Fact:
     return attacker("victim network", _SHARED[box], where=box or "")
 
 
-def _training(experiment: Experiment, cell: Job) -> Fact | None:
+def _training(experiment: Experiment, cell: Job) -> list[Fact]:
     """Whether its surrogates train as the victim does."""
     if not experiment.attacks[cell.attack].needs_surrogate:
-        return None
-    everybody = experiment.crew()
+        return []
+    everybody, victim = experiment.crew(), fingerprint(experiment.victims[cell.victim])
     crew = experiment.attacks[cell.attack].crew([everybody[number] for number in experiment.members(cell)])
-    same = any(_alike(each, experiment.victims[cell.victim]) for each in crew)
+    same = any(fingerprint(each) == victim for each in crew)
     known = "the victim's own settings" if same else "others than the victim's: its surrogates train in another way"
-    return attacker("victim training", known, where="surrogates")
-
-
-def _alike(one: Learner, other: Learner) -> bool:
-    return fingerprint(one) == fingerprint(other)
-
-
-def _defense(experiment: Experiment, cell: Job) -> Fact | None:
-    """Whether it reckons with what the victim wears."""
-    if not experiment.stacks()[cell.defense].defenses:
-        return None
-    known = "known: its surrogates train inside it" if experiment.adaptive else "not known"
-    return attacker("defense", known, where="adaptive")
+    return [attacker("victim training", known, where="surrogates")]

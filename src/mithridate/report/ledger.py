@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-AXES = ("attack", "scenario", "victim", "defense")
+_ATTACKER, _STACK = ("attack", "scenario", "victim"), ("defense",)
+_SPLITS = ("attack", "victim", "scenario")
+"""Axes in the order in which places are split into blocks: most facts depend on attack and victim."""
 _ALL = "every cell"
 _MOST = 6
 """Names of an axis told in a line; of more, the first and how many others."""
-
-Place = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,63 +36,81 @@ class Line:
     """In words: ``every cell``, or the attacks, scenarios, victims and defenses meant."""
 
 
-Ledger = Mapping[Place, tuple[Fact, ...]]
-"""The facts of every cell, by the names of its attack, scenario, victim and defense."""
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """The facts of every cell: those of its attacker and those of its stack. Empty for older runs."""
+
+    attackers: Mapping[tuple[str, ...], tuple[Fact, ...]] = field(default_factory=dict)
+    """By the names of attack, scenario and victim."""
+    stacks: Mapping[tuple[str, ...], tuple[Fact, ...]] = field(default_factory=dict)
+    """By the name of the stack of defenses."""
+
+    def of(self, attack: str, scenario: str, victim: str, defense: str) -> tuple[Fact, ...]:
+        """Who knew and assumed what in a cell."""
+        return (*self.attackers.get((attack, scenario, victim), ()), *self.stacks.get((defense,), ()))
 
 
 def ledger(told: Any) -> Ledger:
     """What a run noted; empty for older runs, and for what is no ledger."""
     if not isinstance(told, Mapping):
-        return {}
+        return Ledger()
     try:
         facts = [_fact(each) for each in told["facts"]]
-        return {_place(cell): tuple(facts[number] for number in cell["facts"]) for cell in told["cells"]}
+        attackers, stacks = (
+            {
+                tuple(str(each[name]) for name in names): tuple(facts[number] for number in each["facts"])
+                for each in told[part]
+            }
+            for part, names in (("attackers", _ATTACKER), ("stacks", _STACK))
+        )
     except (KeyError, TypeError, IndexError):
-        return {}
+        return Ledger()
+    return Ledger(attackers=attackers, stacks=stacks)
 
 
 def lines(found: Ledger) -> list[Line]:
-    """Each fact once, oracles first, then the attacker's, then the defender's, what holds for most cells first.
+    """Each fact once, oracles first, then the attacker's, then the defender's, what holds for most first.
 
     One that holds for no block of cells has a line for each attack, or each attack and victim.
     """
-    places: dict[Fact, list[Place]] = {}
+    told = [*_held(found.attackers, _ATTACKER), *_held(found.stacks, _STACK)]
+    told.sort(key=lambda each: (not each[0].fact.oracle, each[0].fact.who, each[1]))
+    return [line for line, _ in told]
+
+
+def _held(found: Mapping[tuple[str, ...], tuple[Fact, ...]], axes: Sequence[str]) -> list[tuple[Line, float]]:
+    """A line for each fact and block of places, and minus the share of the places that the fact holds for."""
+    places: dict[Fact, list[tuple[str, ...]]] = {}
     for place, facts in found.items():
         for fact in dict.fromkeys(facts):
             places.setdefault(fact, []).append(place)
-    order = sorted(places, key=lambda fact: (not fact.oracle, fact.who, -len(places[fact])))
-    return [Line(fact=fact, holds=text) for fact in order for text in _blocks(places[fact], list(found))]
+    whole = {axis: len({place[k] for place in found}) for k, axis in enumerate(axes)}
+    return [
+        (Line(fact=fact, holds=_words(block, whole)), -len(held) / len(found))
+        for fact, held in places.items()
+        for block in _blocks([dict(zip(axes, place, strict=True)) for place in held], _SPLITS)
+    ]
 
 
-def _blocks(places: Sequence[Place], every: Sequence[Place], split: int = 0) -> list[str]:
-    """Where a fact holds, in as few blocks (names of each axis, all combined) as splitting by axis finds."""
-    names = [list(dict.fromkeys(place[k] for place in places)) for k in range(len(AXES))]
-    if math.prod(map(len, names)) == len(set(places)) or split == len(AXES):
-        return [_words(names, every)]
-    axis = _SPLITS[split]
-    parts = [[place for place in places if place[axis] == name] for name in names[axis]]
-    return [text for part in parts for text in _blocks(part, every, split + 1)]
+def _blocks(places: Sequence[Mapping[str, str]], splits: Sequence[str]) -> list[dict[str, list[str]]]:
+    """Places as blocks (names on each axis, all combined): one if they are one, else those of each part by an axis."""
+    names = {axis: list(dict.fromkeys(place[axis] for place in places)) for axis in places[0]}
+    if math.prod(map(len, names.values())) == len(places) or not splits:
+        return [names]
+    first, *rest = splits
+    parts = [[place for place in places if place[first] == name] for name in names[first]]
+    return [block for part in parts for block in _blocks(part, rest)]
 
 
-_SPLITS = (0, 2, 3, 1)
-"""Axes in the order in which blocks are split: most facts depend on attack and victim."""
-
-
-def _words(names: Sequence[Sequence[str]], every: Sequence[Place]) -> str:
+def _words(names: Mapping[str, Sequence[str]], whole: Mapping[str, int]) -> str:
     told = []
-    for k, axis in enumerate(AXES):
-        if len(names[k]) < len({place[k] for place in every}):
-            few, rest = names[k][:_MOST], len(names[k]) - _MOST
-            told.append(
-                f"{axis}{'s' if len(names[k]) > 1 else ''} {', '.join(few)}" + (f" and {rest} more" * (rest > 0))
-            )
+    for axis, here in names.items():
+        if len(here) < whole[axis]:
+            rest = f" and {len(here) - _MOST} more" * (len(here) > _MOST)
+            told.append(f"{axis}{'s' * (len(here) > 1)} {', '.join(here[:_MOST])}{rest}")
     return "; ".join(told) or _ALL
 
 
 def _fact(each: Mapping[str, Any]) -> Fact:
     texts = {name: str(each[name]) for name in ("who", "what", "value", "where")}
     return Fact(**texts, oracle=bool(each["oracle"]))
-
-
-def _place(cell: Mapping[str, Any]) -> Place:
-    return (str(cell["attack"]), str(cell["scenario"]), str(cell["victim"]), str(cell["defense"]))

@@ -96,7 +96,7 @@ class Run(Remembering):
     failures: tuple[Failure, ...]
     sequential: object = None
     """What the run noted of trials that were added until a rate was known well enough; None for an ordinary run."""
-    ledger: Ledger = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
     """Who knew what in each cell; empty in older runs."""
     partial: Partial | None = None
     """How much of a very large run was read whole; None: all of it."""

@@ -179,9 +179,7 @@ def _defended(run: Run, cell: Cell, plain: Cell | None) -> dict[str, Any]:
     return {
         "control_of": list(cell.control_of),
         "oracle": cell.oracle,
-        "ledger": [
-            asdict(fact) for fact in run.ledger.get((cell.attack, cell.scenario, cell.victim, cell.defense), ())
-        ],
+        "ledger": [asdict(fact) for fact in run.ledger.of(cell.attack, cell.scenario, cell.victim, cell.defense)],
         "dropped": found.dropped,
         "dropped_share": found.share,
         "poison_recall": found.recall,
