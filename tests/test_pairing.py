@@ -88,6 +88,18 @@ class TestBootstrap:
         assert found.method == "bca"
         assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.03)
 
+    def test_corrects_for_skew_as_scipys_does(self) -> None:
+        """Two trials of fifteen lie far off: the upper bound moves outwards by more than the draws' noise."""
+        gaps = np.array([0.0] * 10 + [0.1, 0.2, 0.3, 0.9, 1.0])
+        found = bootstrap(gaps.tolist(), seed=1)
+        draw = {"n_resamples": 10_000, "rng": np.random.default_rng(2)}
+        bca, percentile = (
+            scipy_bootstrap((gaps,), np.mean, method=method, **draw).confidence_interval
+            for method in ("BCa", "percentile")
+        )
+        assert (found.low, found.high) == pytest.approx((bca.low, bca.high), abs=0.02)
+        assert found.high > percentile.high + 0.03
+
     def test_is_the_same_for_the_same_seed(self) -> None:
         gaps = [1.0, 0.0, -1.0, 1.0, 0.5, 0.25]
         assert bootstrap(gaps, seed=3) == bootstrap(gaps, seed=3)
