@@ -41,6 +41,7 @@ def reached(jobs: int) -> Any:
     return lambda life: life.jobs >= jobs
 
 
+@pytest.mark.timeout(900)  # starts the command several times, beside whatever else runs
 def test_killed_at_random_moments_until_it_is_done(quiet: Rows, tmp_path: Path) -> None:
     draws = random.Random(20)
     path, folder = lives.written(tmp_path), tmp_path / "run"
@@ -60,6 +61,7 @@ def test_killed_at_random_moments_until_it_is_done(quiet: Rows, tmp_path: Path) 
     assert lives.wrongs(folder, quiet) == []
 
 
+@pytest.mark.timeout(900)  # starts the command several times, beside whatever else runs
 def test_goes_on_when_a_worker_is_killed(quiet: Rows, tmp_path: Path) -> None:
     path, folder = lives.written(tmp_path), tmp_path / "run"
     life = lives.begun(path, folder, workers=2)
