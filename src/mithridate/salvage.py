@@ -14,8 +14,9 @@ from typing import Any
 
 from mithridate import schema
 from mithridate.database import connect, sentences, transaction
+from mithridate.rowtext import scalars_of, whole
 from mithridate.schema import COLUMNS
-from mithridate.store import Store, scalars_of, whole
+from mithridate.store import Store
 
 _LOT = 1000
 """Rows written in one go."""

@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 import time
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from mithridate.database import connect, sentences, transaction
 from mithridate.errors import StoreError
 from mithridate.folder_lock import FolderLock
 from mithridate.jobqueue import JobQueue, Progress
+from mithridate.rowtext import checksum, scalars_of, whole
 from mithridate.schema import COLUMNS, FORMAT
 
 __all__ = ["COLUMNS", "FORMAT", "Artefact", "Failure", "Store", "write_atomically"]
@@ -288,28 +288,7 @@ def write_atomically(path: Path, text: str) -> None:
         ) from error
 
 
-def scalars_of(row: Mapping[str, Any]) -> list[Any]:
-    """The values of :data:`COLUMNS` in a row; None where it has none, or no scalar."""
-    values = [row.get(name) for name in COLUMNS]
-    return [value if isinstance(value, (str, int, float)) else None for value in values]
-
-
 def _parts(keys: list[str]) -> Iterator[list[str]]:
     """The keys in lots that one statement takes."""
     for start in range(0, len(keys), 500):
         yield keys[start : start + 500]
-
-
-def checksum(key: str, kind: str, text: str) -> int:
-    """CRC-32 of a row's key, kind and JSON: SQLite itself notices no bit that has changed inside a text."""
-    return zlib.crc32(f"{key}\n{kind}\n{text}".encode())
-
-
-def whole(key: str, kind: str, text: str, kept: int) -> dict[str, Any]:
-    """The row in a JSON text. Raises :class:`ValueError` where it is not what was written."""
-    if checksum(key, kind, text) != kept:
-        raise ValueError(f"the row '{key}' is not what was written")
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError(f"the row '{key}' is no mapping: {text[:40]}")
-    return found
