@@ -53,7 +53,10 @@ class Deadly:
 
 @dataclass(frozen=True)
 class Counted:
-    """Each job says which others ran beside it. Job 1 dies the first ``deaths`` times; others wait until it has."""
+    """Each job says which others ran beside it.
+
+    Job 1 dies the first ``deaths`` times; those that run then wait until it has, and a while longer.
+    """
 
     folder: Path
     deaths: int = 0
@@ -66,10 +69,11 @@ class Counted:
             mine.unlink()
             (self.folder / f"died-{self._died()}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        longer = 5.0 if self._died() < self.deaths else 0.3  # so long that a further worker would be there
         until = time.monotonic() + 60
         while self._died() < self.deaths and time.monotonic() < until:
             time.sleep(0.05)
-        time.sleep(0.3)
+        time.sleep(longer)
         beside |= self._beside(job)
         mine.unlink()
         return [Result(key=job.key, kind="craft", row={"beside": sorted(beside)})]
