@@ -46,7 +46,9 @@ def carried_out(
         return list(campaign.run(experiment, store, executor=executor or Local(), device=CPU, report=report))
 
 
-def results(folder: Path, *, without: Sequence[str] = ("seconds", "peak_memory")) -> dict[str, dict[str, Any]]:
+def results(
+    folder: Path, *, without: Sequence[str] = ("seconds", "reused", "peak_memory")
+) -> dict[str, dict[str, Any]]:
     """The rows in a run folder by key, without what no two runs share."""
     with Store(folder) as store:
         return {row["key"]: {name: each for name, each in row.items() if name not in without} for row in store.rows()}

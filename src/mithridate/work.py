@@ -31,6 +31,7 @@ from mithridate.learners.cached import Cached, training_key
 from mithridate.ledger import is_oracle
 from mithridate.loading import load
 from mithridate.memory import halving, out_of_memory
+from mithridate.methods import versions
 from mithridate.naming import label, perturbation_name, weights_label
 from mithridate.notes import EVERY, Notes
 from mithridate.poison import Poison
@@ -157,7 +158,7 @@ def _craft(experiment: Experiment, job: Job, data: Split, folder: Path, watch: W
     goal = _goal(experiment, trial, _worth_attacking(experiment, data, folder))
     everybody = cached_crew(experiment, folder, experiment.faced(job.defense), save_every=every)
     crew = [everybody[number] for number in experiment.members(job)]
-    key = fingerprint(job.key, trial.attack, data.train.device.type)
+    key = fingerprint(job.key, trial.attack, versions(trial.attack), data.train.device.type)
     notes = Notes(folder / NOTES / job.key / "craft.part", key=key, every=every)
     poison, lowered = _crafted(trial, data, goal, crew, watch, notes)
     seconds = time.perf_counter() - started + notes.before

@@ -192,6 +192,71 @@ def test_time_saved_is_told(tmp_path):
     assert 0 < found.reused < 10
 
 
+LONGER = replace(SMALL, epochs=4)
+
+
+def stopped(cached, after):
+    """Train for so many epochs, as if interrupted then."""
+    for progress in cached.train(DATA, seed=Seed(1)):
+        if progress.epoch == after:
+            break
+
+
+def curve(cached):
+    """Loss and accuracy of every epoch, as told by a training."""
+    points = []
+    for last in cached.train(DATA, seed=Seed(1)):
+        points.append((last.loss, last.accuracy))
+    return [*last.earlier, *points]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_interrupted_training_goes_on_and_tells_its_whole_curve(tmp_path, trainings, keep):
+    plain, whole = LONGER.fit(DATA, seed=Seed(1)), curve(LONGER)
+    cached = Cached(learner=LONGER, folder=tmp_path, save_every=1e-9, keep=keep)
+    stopped(cached, 2)
+    stopped(cached, 3)
+    assert [each.suffix for each in tmp_path.iterdir()] == [".part"]
+    left = list(cached.train(DATA, seed=Seed(1)))
+    assert [each.epoch for each in left] == [4]
+    assert same(left[-1], plain)
+    assert len(left[-1].earlier) == 3
+    assert [each.suffix for each in tmp_path.iterdir()] == [".safetensors"] * keep
+    assert curve(cached) == whole  # found, or trained again
+
+
+def test_time_before_an_interruption_is_charged(tmp_path):
+    cached = Cached(learner=LONGER, folder=tmp_path, save_every=1e-9)
+    for progress in cached.train(DATA, seed=Seed(1)):
+        time.sleep(0.2)
+        if progress.epoch == 2:
+            break
+    last = cached.fit(DATA, seed=Seed(1))
+    assert last.reused > 0.2  # the second sleep came after the last note
+    assert cached.fit(DATA, seed=Seed(1)).reused > 0.2
+
+
+def test_the_note_of_another_training_is_not_gone_on_with(tmp_path):
+    cached = Cached(learner=LONGER, folder=tmp_path, save_every=1e-9)
+    stopped(cached, 2)
+    (note,) = tmp_path.iterdir()
+    other = replace(cached, learner=replace(LONGER, lr=0.06))
+    stopped(other, 1)
+    (mine,) = set(tmp_path.iterdir()) - {note}
+    note.replace(mine)
+    assert same(other.fit(DATA, seed=Seed(1)), other.learner.fit(DATA, seed=Seed(1)))
+
+
+def test_a_full_disk_ends_no_training(tmp_path, monkeypatch):
+    def full(path, stored):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    cached = Cached(learner=SMALL, folder=tmp_path, save_every=1e-9)
+    assert same(cached.fit(DATA, seed=Seed(1)), SMALL.fit(DATA, seed=Seed(1)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_was_not_used_for_longest_makes_room(tmp_path, trainings):
     cached = Cached(learner=SMALL, folder=tmp_path)
     cached.fit(DATA, seed=Seed(1))
