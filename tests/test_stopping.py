@@ -14,6 +14,7 @@ from mithridate.executor import Ended
 from mithridate.executors.local import Local
 from mithridate.executors.processes import Processes
 from mithridate.experiment import Experiment
+from mithridate.overview import overview
 from mithridate.report.combinations import cells
 from mithridate.report.load import read
 from mithridate.report.tables import summary
@@ -133,3 +134,11 @@ def test_every_attack_must_be_known_well_enough(tmp_path: Path) -> None:
             store.add(f"b{k}", "victim", base | {"attack": other, "trial": k, "success": 0.0})
         assert stopping.reached(two, store, range(60), 0.1)
         assert not stopping.reached(two, store, range(5), 0.1)
+
+
+def test_status_calls_a_run_that_stopped_on_purpose_neither_stopped_nor_done(tmp_path: Path) -> None:
+    list(run(many(), tmp_path, WIDTH))
+    found = overview(tmp_path)
+    assert (found.standing, found.command) == ("enough", "")
+    list(run(many(), tmp_path, None))
+    assert overview(tmp_path).standing == "done"

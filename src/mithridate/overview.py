@@ -13,9 +13,10 @@ from mithridate.folder_lock import holder
 from mithridate.jobqueue import Entry, Progress
 from mithridate.store import Store
 
-Standing = Literal["done", "running", "stopped", "failed"]
-"""``done``: every job is. ``running``: a driver is at work. ``stopped``: jobs wait, and nobody works on them.
-``failed``: none waits, but some have failed or were lost, and nobody works on them."""
+Standing = Literal["done", "enough", "running", "stopped", "failed"]
+"""``done``: every job is. ``enough``: all that ``--until-width`` asked for. ``running``: a driver is at work.
+``stopped``: jobs wait, and nobody works on them. ``failed``: none waits, but some have failed or were lost, and nobody
+works on them."""
 
 _SAMPLE = 300
 """Jobs of a kind over which the time that one takes is averaged."""
@@ -100,7 +101,7 @@ def overview(folder: Path) -> Overview:
         finally:
             base.close()
     left = _work_left(progress, means)
-    standing = _standing(progress, driver)
+    standing = _standing(progress, driver, enough=bool(_mapping(meta.get("sequential")).get("reached")))
     workers = len(progress.running) if standing == "running" else 0
     commands = {"stopped": str(meta.get("command") or "mithridate run"), "failed": f"mithridate retry {folder}"}
     return Overview(
@@ -118,9 +119,11 @@ def overview(folder: Path) -> Overview:
     )
 
 
-def _standing(progress: Progress, driver: str) -> Standing:
+def _standing(progress: Progress, driver: str, *, enough: bool) -> Standing:
     if driver:
         return "running"
+    if enough and progress.total("waiting") and not progress.total("running", "failed", "lost"):
+        return "enough"
     if progress.total("waiting", "running"):
         return "stopped"
     return "failed" if progress.total("failed", "lost") else "done"

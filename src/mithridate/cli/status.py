@@ -109,6 +109,8 @@ def _headline(found: Overview) -> str:
     done = f"{found.total('done')} of {found.total()} jobs done"
     if found.standing == "done":
         return f"{found.name}: done, all {found.total()} jobs"
+    if found.standing == "enough":
+        return f"{found.name}: the undefended success is known well enough (--until-width), {done}"
     if found.standing == "failed":
         return f"{found.name}: ended with {found.total('failed', 'lost')} jobs failed or not run, {done}"
     if found.standing == "stopped":
