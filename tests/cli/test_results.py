@@ -55,6 +55,20 @@ def test_what_a_defense_is_worth_stands_below(defended: Path):
     assert "clearly below both controls" in " ".join(printed(defended).split())
 
 
+def test_several_attacks_have_a_line_each_and_so_has_what_defenses_are_worth_against_them(defended: Path):
+    rows = tables.summary(read(defended))["rows"]
+    file = io.StringIO()
+    both = [*rows, *({**row, "attack": "bullseye-polytope"} for row in rows)]
+    Console(file=file, width=80).print(results_table(both, title="a run"))
+    lines = [line.strip() for line in file.getvalue().splitlines()]
+    assert lines.count("bullseye-polytope") == lines.count(str(rows[0]["attack"])) == 2
+    table, said = (k for k, line in enumerate(lines) if line == "bullseye-polytope")
+    assert lines[table + 1].startswith("none ")
+    assert lines[said + 1].startswith("epic: Success")
+    for each in ("360", "64%", "6.7%", "[1-26%]", "(1.4x)", "100%"):
+        assert each in file.getvalue()
+
+
 def test_no_number_is_cut_on_a_narrow_terminal(defended: Path):
     found = printed(defended, width=80)
     for each in ("360", "64%", "6.7%", "[1-26%]", "(1.4x)", "100%"):

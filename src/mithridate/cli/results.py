@@ -17,6 +17,8 @@ _DEFENDED = ("success", "accuracy", "dropped", "of poison", "of clean", "time")
 _GRADED = ("{} (95 %)", "clean data", "rise, points", "trials x victims")
 _GRADED_DEFENDED = ("{}", "clean data", "dropped", "of poison", "of clean")
 """The same for attacks that degrade, whose success is a mean share of test rows: the name of that goes first."""
+_WIDTHS = {"of poison": 6, "of clean": 6, "time": 7}
+"""Columns that take a heading of two lines, so that all fit in 80 characters."""
 _MOST = 24
 """Rows about such attacks; of longer tables those of the verdict's scenario and victim stand here."""
 
@@ -59,13 +61,15 @@ def _table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
 def _defended_table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
     shared, sources = [name for name in _shared(rows) if name != "defense"], _sources(rows)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    grouped = bool(_measure(rows)) and "attack" not in shared  # a line of its own for each attack leaves room
+    grouped = "attack" not in shared  # a line of its own for each attack leaves room
     own = [name for name in _PLACES if name not in shared and not (grouped and name == "attack")]
     for heading in own:
-        table.add_column(heading, overflow="fold", min_width=18 if grouped and heading == "defense" else None)
+        table.add_column(heading, overflow="fold", min_width=19 if grouped and heading == "defense" else None)
     for k, heading in enumerate(_with_published(_headings(rows, _DEFENDED, _GRADED_DEFENDED), sources)):
-        whole = k == 0 and bool(_measure(rows))  # its interval has more digits than others
-        table.add_column(heading, justify="right", overflow="fold", no_wrap=whole)
+        whole = k == 0  # an interval in two lines is hard to read
+        table.add_column(
+            heading, justify="right", overflow="fold", no_wrap=whole, width=_WIDTHS.get(heading) if grouped else None
+        )
     attack = None
     for row in rows:
         if grouped and row.get("attack") != attack:
@@ -74,8 +78,7 @@ def _defended_table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
         places = [_place(rows, row, name) for name in own if name != "defense"]
         numbers = _with_published(_defended(row), sources, _published(row, sources))
         table.add_row(*map(Text, [*places, _defense(row), *numbers]))
-    found = [(row.get("defense"), row.get("comparison")) for row in rows if row.get("of_verdict", True)]
-    said = [Text(f"  {name}: {each.get('words')}") for name, each in found if isinstance(each, dict)]
+    said = _said(rows, shared)
     sample = Text(f"  trials x victims: {rows[0].get('trials')} x {_ratio(rows[0])}, with 95 % intervals")
     alike = len({(row.get("trials"), row.get("victims")) for row in rows}) == 1
     controls = any(row.get("control_of") for row in rows)
@@ -85,6 +88,22 @@ def _defended_table(rows: Sequence[Mapping[str, object]], title: str) -> Group:
         else []
     )
     return Group(*_head(rows, title, shared), *([sample] if alike else []), table, *legend, *said, *_notes(sources))
+
+
+def _said(rows: Sequence[Mapping[str, object]], shared: Sequence[str]) -> list[Text]:
+    """What each defense is worth, under what it was tried against where that is not the same in all rows."""
+    found: list[Text] = []
+    under: tuple[object, ...] = ()
+    for row in rows:
+        comparison = row.get("comparison")
+        if not row.get("of_verdict", True) or not isinstance(comparison, dict):
+            continue
+        where = tuple(row.get(name) for name in _PLACES if name != "defense" and name not in shared)
+        if where != under:
+            found.append(Text(f"  {', '.join(map(str, where))}", style="bold"))
+        under = where
+        found.append(Text(f"  {row.get('defense')}: {comparison.get('words')}"))
+    return found
 
 
 def subject(rows: Sequence[Mapping[str, object]]) -> str:
