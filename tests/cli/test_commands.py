@@ -66,7 +66,7 @@ class TestTop:
             assert "Traceback" not in done.stderr
             return done.stdout.split()
 
-        assert offered("re") == ["report"]
+        assert offered("rep") == ["repair", "report"]
         assert "quickstart" in offered("run", "qui")
         assert offered("show", "gradient-m") == ["gradient-matching"]
         assert offered("list", "mod") == ["models"]

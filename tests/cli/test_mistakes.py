@@ -26,7 +26,7 @@ from tests.cli.calls import Caller, process, written
         (["run", "quickstart", "--set", "threat.perturbation.radius=8"], "did you mean 8/255?"),
         (["run", "quickstart", "--set", "attacks.9.steps=1"], "'9' is no place in a list of 1"),
         (["run", "quickstart", "--set", "threat.budget=1"], "threat: a budget of 1 asks for"),
-        (["run", "quickstart", "--set", "trials=1000000000"], "at most 100000 can be run together"),
+        (["run", "quickstart", "--set", "trials=1000000000"], "at most 1000000 can be run together"),
         (["run", "quickstart", "--device", "tpu"], "there is no device 'tpu'; allowed: auto, cpu, cuda"),
         (["run", "quickstart", "--device", "cuda:x"], "there is no device 'cuda:x'"),
         (["show", "gradient-m"], "nothing is called 'gradient-m': did you mean 'gradient-matching'?"),
@@ -61,7 +61,6 @@ def test_is_a_sentence(
         (["rum"], "No such command 'rum'"),
         (["run"], "Missing argument 'FILE|PRESET'"),
         (["run", "quickstart", "--fast"], "No such option: --fast"),
-        (["export", "."], "Missing option '--to'"),
     ],
 )
 def test_in_the_words_themselves_is_told_with_the_usage(words: list[str], sentence: str, call: Caller) -> None:
