@@ -68,7 +68,12 @@ def _check_rows(experiment: Experiment) -> None:
 
 
 def _check_surrogates(experiment: Experiment) -> None:
-    """Refuse an ensemble that repeats what cannot differ."""
+    """Refuse an ensemble that cannot be listed, or that repeats what cannot differ."""
+    if experiment.ensemble > MOST_JOBS:
+        raise ConfigError(
+            f"the grid has at least {experiment.ensemble} jobs, one for each network of the ensemble, but at most "
+            f"{MOST_JOBS} can be run together; lower ensemble"
+        )
     kinds = experiment.surrogates or experiment.victims[:1]
     alike = all(isinstance(each, SGD) and each.start.frozen for each in kinds)
     if experiment.ensemble > len(kinds) and alike and all(each.in_feature_space for each in experiment.attacks):
@@ -80,8 +85,10 @@ def _check_surrogates(experiment: Experiment) -> None:
 
 def _check_crews(experiment: Experiment) -> None:
     """Refuse crews of surrogates that do not exist, and two that would craft the same."""
+    if not experiment.crews:
+        return
     count, seen = len(experiment.crew()), dict[Any, str]()
-    if experiment.crews and not any(attack.needs_surrogate for attack in experiment.attacks):
+    if not any(attack.needs_surrogate for attack in experiment.attacks):
         raise ConfigError("crews name sets of surrogates, but none of the attacks trains any; leave crews out")
     for name, members in experiment.crews.items():
         if not (name.strip() and name.isprintable() and len(name) <= 40):
