@@ -11,6 +11,7 @@ from mithridate.jobqueue import Entry
 from mithridate.report.fates import Fates, fates
 from mithridate.report.load import Run, read
 from mithridate.report.missing import grouped, memory, missing
+from mithridate.report.page import html
 from mithridate.store import Failure, Store
 from tests.report.fabricate import scenario
 from tests.report.fabricate_grid import VICTIM, Grid, fabricate_grid
@@ -66,17 +67,40 @@ def test_a_poison_that_failed_is_missing_in_every_place_that_waits_for_it(tmp_pa
     assert fates(read(tmp_path)).failed == {("bullseye-polytope", WEAK, "", ""): 1}
 
 
-def test_where_crews_share_a_number_the_poison_a_job_needs_tells_its_attack(tmp_path: Path):
-    fabricate_grid(tmp_path, Grid(trials=1, holes=False), crews={"one": [0], "two": [1]})
-    run = read(tmp_path)
-    craft = next(each for each in run.crafts if each.attack == "bullseye-polytope")
-    known = {"attack": 0, "defense": 1, "needs": ["nothing", craft.key]}
+def test_where_there_are_several_crews_a_job_that_failed_has_the_place_of_its_attack_with_its_crew(tmp_path: Path):
+    names = ("matching (crew one)", "matching (crew two)", "flips", "polytope (crew one)", "polytope (crew two)")
+    grid = Grid(trials=1, runs=1, holes=False, attacks=dict.fromkeys(names, 0.5))
+    fabricate_grid(tmp_path, grid, crews={"two": [0, 1], "one": [0]})
+    jobs = {name: {"attack": a, "crew": c, "defense": 1} for name, (a, c) in zip(names, _CREWS, strict=True)}
     with Store(tmp_path) as store:
-        jobs = {"known": known, "unknown": {"attack": 0, "defense": 1}}
-        store.queue.fill([Entry(key=key, kind="attack", job=job) for key, job in jobs.items()])
+        store.queue.fill([Entry(key=name, kind="attack", job=job) for name, job in jobs.items()])
         for key in jobs:
             store.queue.release(key, state="failed")
-    assert fates(run).failed == {("bullseye-polytope", craft.scenario, VICTIM, "epic"): 1}
+    assert fates(read(tmp_path)).failed == {(name, BASE, VICTIM, "epic"): 1 for name in names}
+
+
+_CREWS = ((0, 0), (0, 1), (1, 0), (2, 0), (2, 1))
+"""Numbers of attack and crew."""
+
+
+def test_what_needs_a_failed_poison_is_no_failure_and_is_counted_once(tmp_path: Path):
+    fabricate_grid(tmp_path, Grid(trials=1, holes=False))
+    poisons = [Entry(key=f"poison{k}", kind="craft", job={"trial": k}) for k in range(2)]
+    networks = [Entry(key=f"net{k}", kind="attack", job={"needs": [f"poison{k}"]}) for k in range(2)]
+    with Store(tmp_path) as store:
+        store.queue.fill([*poisons, *networks])
+        for k in range(2):
+            store.fail(failure("boom", key=f"poison{k}", kind="craft"))
+            store.queue.release(f"poison{k}", state="failed")
+            store.fail(failure("not run: the craft job it needs failed", key=f"net{k}"))
+            store.queue.release(f"net{k}", state="lost")
+    run = read(tmp_path)
+    found = fates(run)
+    assert found.failed == {("gradient-matching", BASE, "", ""): 2}
+    said = missing(run, found)
+    assert said is not None
+    assert (said.failed, said.lost, len(run.failures)) == (2, 2, 2)
+    assert "2 jobs failed, 2 were not run because they need those." in html(run)
 
 
 def test_a_run_that_lacks_nothing_says_nothing(run: Run):

@@ -1,4 +1,4 @@
-"""What became of the jobs of a run that are not done: which failed, and where in the grid, which were lost or wait."""
+"""What became of the jobs of a run that are not done: which failed, and where in the grid, which were not run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ class Fates:
     """Jobs that gave no row."""
 
     failed: Mapping[Place, int]
-    """Crafts and poisoned networks that failed or were lost, by their place in the grid, as far as that is known."""
+    """Crafts and poisoned networks that failed, by their place in the grid, as far as that is known.
+
+    So are those that were not run because one that they need failed, but for networks whose poison is counted here.
+    """
     lost: int
-    """Jobs whose worker was lost."""
+    """Jobs that were not run, because one that they need failed."""
     unrun: int
     """Jobs that wait, or are under way."""
 
@@ -34,7 +37,9 @@ def fates(run: Run) -> Fates:
         progress = store.progress()
         ended = list(store.queue.entries(("failed", "lost")))
     crafted = {craft.key: (craft.attack, craft.scenario) for craft in run.crafts}
-    places = [place for entry in ended if (place := _place(run, entry, crafted))]
+    poisons = {entry.key for entry in ended if entry.kind == "craft"}
+    counted = [entry for entry in ended if entry.state == "failed" or not poisons & _needs(entry)]
+    places = [place for entry in counted if (place := _place(run, entry, crafted))]
     return Fates(
         failed=Counter(places),
         lost=progress.total("lost"),
@@ -49,8 +54,7 @@ def _place(run: Run, entry: Entry, crafted: Mapping[str, tuple[str, str]]) -> Pl
     job = mapping(entry.job)
     poison = next((crafted[key] for key in map(str, items(job.get("needs"))) if key in crafted), None)
     if poison is None:
-        several = len(mapping(run.experiment.get("crews"))) > 1
-        attack = None if several else _name(run.grid.names.get("attack", ()), job.get("attack"))
+        attack = _attack(run, whole(job.get("attack")) or 0, whole(job.get("crew")) or 0)
         scenario = _name(run.grid.names.get("scenario", ()), job.get("scenario"))
         if attack is None or scenario is None:
             return None
@@ -59,6 +63,21 @@ def _place(run: Run, entry: Entry, crafted: Mapping[str, tuple[str, str]]) -> Pl
         return (*poison, "", "")
     victim, defense = (_name(run.grid.names.get(part, ()), job.get(part)) for part in ("victim", "defense"))
     return (*poison, victim, defense) if victim is not None and defense is not None else None
+
+
+def _needs(entry: Entry) -> set[str]:
+    """The keys of the jobs that a job needs."""
+    return set(map(str, items(mapping(entry.job).get("needs"))))
+
+
+def _attack(run: Run, number: int, crew: int) -> str | None:
+    """What tables call an attack with a crew, by their numbers; one that trains no surrogate has one crew."""
+    crews = list(mapping(run.experiment.get("crews")))
+    groups: dict[str, list[str]] = {}
+    for name in run.grid.names.get("attack", ()):
+        ends = [f" (crew {each})" for each in crews if name.endswith(f" (crew {each})")] if len(crews) > 1 else []
+        groups.setdefault(name.removesuffix(ends[0]) if ends else name, []).append(name)
+    return _name(list(groups.values())[number], crew) if 0 <= number < len(groups) else None
 
 
 def _name(names: Sequence[str], number: Any) -> str | None:

@@ -94,6 +94,7 @@ class Run(Remembering):
     pretrainings: tuple[Pretraining, ...]
     published: tuple[Published, ...]
     failures: tuple[Failure, ...]
+    """Of jobs that were tried; those that were not run because one they need failed are no failures."""
     sequential: object = None
     """What the run noted of trials that were added until a rate was known well enough; None for an ordinary run."""
     ledger: Ledger = field(default_factory=Ledger)
@@ -145,7 +146,8 @@ def read(folder: Path, *, most: int = MOST) -> Run:
     Raises :class:`StoreError` where it is absent or damaged.
     """
     with Store(folder) as store:
-        meta, failures = store.meta(), store.failures()
+        meta, unrun = store.meta(), {each.key for each in store.queue.entries(("lost",))}
+        failures = [each for each in store.failures() if each.key not in unrun]
         surrogates, pretrainings = (store.rows(kind, planned=True) for kind in ("surrogate", "pretraining"))
         order, experiment = grid(meta.get("names")), mapping(meta.get("experiment"))
         classes = tuple(str(name) for name in meta.get("classes") or ())

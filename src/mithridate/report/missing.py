@@ -1,4 +1,4 @@
-"""What a run lacks: failed jobs by what they say, jobs that were lost, and jobs that were not run yet."""
+"""What a run lacks: failed jobs by what they say, jobs not run because of those, and jobs that were not run yet."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class Missing:
     """Failed jobs whose message has no place on the page."""
     failed: int
     lost: int
-    """Jobs whose worker was lost, and that were not tried again."""
+    """Jobs that were not run, because one that they need failed."""
     unrun: int
-    """Jobs that wait: their turn has not come, or what they need has failed."""
+    """Jobs that wait: their turn has not come."""
 
 
 def missing(run: Run, fates: Fates) -> Missing | None:
-    """What a run lacks; None where no job failed or was lost."""
+    """What a run lacks; None where no job failed."""
     groups = grouped(run.failures)
     if not groups and not fates.lost:
         return None  # the head of the page says how far the run has come
