@@ -147,25 +147,61 @@ class TestDamagedStore:
         names = {each.name for each in folder.glob("store.sqlite.*")}
         assert {"store.sqlite.damaged", "store.sqlite.damaged-2"} <= names
 
-    def test_survives_a_repair_that_is_killed_at_each_step(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("links", [True, False], ids=["links", "copies"])
+    @pytest.mark.parametrize("step", range(4))
+    def test_survives_a_repair_that_is_killed_at_each_step(
+        self, step: int, links: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         one_bit(folder / "store.sqlite")
-        real, calls = Path.rename, [0]
-        for step in range(1, 4):
+        (folder / "poisons" / "p").mkdir(parents=True)
 
-            def killed(path: Path, target: Path, step: int = step) -> Path:
+        def no_links(*_: object) -> None:
+            raise OSError(95, "Operation not supported")
+
+        if not links:
+            monkeypatch.setattr(os, "link", no_links)
+        calls = [0]
+
+        def deadly(real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*values: Any) -> Any:
                 calls[0] += 1
-                if calls[0] == step:
+                if calls[0] > step:
                     raise KeyboardInterrupt
-                return real(path, target)
+                return real(*values)
 
-            calls[0] = 0
-            monkeypatch.setattr(Path, "rename", killed)
-            with suppress(KeyboardInterrupt):
-                repair(folder)
-            monkeypatch.setattr(Path, "rename", real)
+            return call
+
+        with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+            for name in ("link", "replace", "rename"):
+                patched.setattr(os, name, deadly(getattr(os, name)))
+            patched.setattr(Path, "rename", deadly(Path.rename))
+            repair(folder)
+        assert calls[0], "the killing is felt"
+        assert (folder / "store.sqlite").is_file(), "a run begun now would begin anew"
+        assert (folder / "poisons" / "p").is_dir()
         repair(folder)
         with Store(folder) as store:
             assert len(store.rows()) == ROWS - 1
+        assert len(list(folder.glob("store.sqlite.damaged*"))) == 1, "one database is kept once"
+
+    def test_that_is_gone_is_not_begun_anew_but_put_back(self, folder: Path) -> None:
+        """As a kill between two renames left it in earlier releases."""
+        (folder / "store.sqlite").rename(folder / "store.sqlite.damaged")
+        with pytest.raises(StoreError, match=rf"store.sqlite.damaged.* mithridate repair {folder}"):
+            Store(folder, create=True)
+        assert not (folder / "store.sqlite").exists()
+        repair(folder)
+        with Store(folder, create=True) as store:
+            assert len(store.rows()) == ROWS
+
+    @pytest.mark.parametrize("empty", [True, False])
+    def test_that_is_gone_beside_poisons_is_not_begun_anew(self, empty: bool, tmp_path: Path) -> None:
+        (tmp_path / "poisons" / "p").mkdir(parents=True)
+        if empty:
+            (tmp_path / "store.sqlite").touch()
+        with pytest.raises(StoreError, match=rf"poisons.* mithridate repair {tmp_path}"):
+            Store(tmp_path, create=True)
+        assert not (tmp_path / "store.lock").exists()
 
     def test_that_lost_its_log_is_whole_but_older(self, folder: Path) -> None:
         with Store(folder, create=True) as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 from collections.abc import Iterator
@@ -88,13 +89,13 @@ def _mend_database(folder: Path, found: Findings, *, dry_run: bool) -> bool:
     path, fresh = folder / DATABASE, folder / ".repair" / DATABASE
     if salvage.is_format_1(path):
         found.wrong(f"{DATABASE} has format 1, of an earlier release")
-        kept, work = _free(folder / f"{DATABASE}.format1"), salvage.upgrade
+        end, work = "format1", salvage.upgrade
     else:
         wrong = _diagnosis(path)
         if not wrong:
             return True
         found.wrong(f"{DATABASE} is {wrong}")
-        kept, work = _free(folder / f"{DATABASE}.damaged"), salvage.salvage
+        end, work = "damaged", salvage.salvage
     if dry_run:
         found.said.append("Its rows were not counted; without --dry-run every readable one is kept")
         return False
@@ -103,8 +104,7 @@ def _mend_database(folder: Path, found: Findings, *, dry_run: bool) -> bool:
         fresh.parent.mkdir()
         saved = work(path, fresh)
         _keep_settings(fresh.parent, folder)
-        _move(path, kept)
-        _move(fresh, path)
+        kept = _swap(path, fresh, end)
     finally:
         shutil.rmtree(fresh.parent, ignore_errors=True)
     rows = f"{saved.rows} row{'s' * (saved.rows != 1)}"
@@ -256,6 +256,34 @@ def _move(old: Path, new: Path) -> None:
     for end in ("-wal", "-shm", ""):
         if old.with_name(old.name + end).exists():
             old.with_name(old.name + end).rename(new.with_name(new.name + end))
+
+
+def _swap(path: Path, fresh: Path, end: str) -> Path:
+    """Have the fresh database take the name of the old one, which is kept beside with its log; where it is kept.
+
+    The name is never without a file: killed at any point, this leaves the old database or the new one.
+    """
+    before = _databases(path.parent)[:-1]
+    twins = [each for each in before if filecmp.cmp(each, path, shallow=False)]  # of a repair that was killed here
+    kept = twins[0] if twins else _free(path.with_name(f"{path.name}.{end}"))
+    for more in ("-wal", "-shm", ""):
+        old = path.with_name(path.name + more)
+        if old.exists():
+            _twin(old, kept.with_name(kept.name + more), fresh.with_name("kept"))
+    for more in ("-wal", "-shm"):  # which would be taken for those of the new one
+        path.with_name(path.name + more).unlink(missing_ok=True)
+    fresh.replace(path)
+    return kept
+
+
+def _twin(old: Path, new: Path, between: Path) -> None:
+    """Give a file a second name; where the file system knows no such thing, make a copy."""
+    new.unlink(missing_ok=True)
+    try:
+        new.hardlink_to(old)
+    except OSError:
+        shutil.copy2(old, between)
+        between.replace(new)
 
 
 def _free(path: Path) -> Path:
