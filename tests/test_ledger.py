@@ -70,6 +70,30 @@ class TestLedger:
         assert facts(tiny(**settings), defense=1)["defense"] == ["not known"]
         assert facts(tiny(**settings, adaptive=True), defense=1)["defense"] == ["known: its surrogates train inside it"]
 
+    def test_of_given_poison_says_what_the_attack_says_and_no_more(self, tmp_path: Path) -> None:
+        settings: dict[str, Any] = {"defenses": ["none", "mixup"], "controls": {"clean": 0, "noise": 0}}
+        given = {"name": "given", "folder": str(tmp_path)}
+        alone = tiny(attacks=[given], **settings)
+        assert [fact.what for fact in ledger(alone, Job(kind="attack", defense=1)) if fact.who == "attacker"] == [
+            "everything"
+        ]
+        beside = told(tiny(attacks=[given, {"name": "feature-collision"}], targets="correct", **settings))
+        held = {each["attack"]: [beside["facts"][k]["what"] for k in each["facts"]] for each in beside["attackers"]}
+        assert held["given"] == ["everything"]
+        assert {"training rows", "target", "victim network"} <= set(held["feature-collision"])
+
+    @pytest.mark.parametrize(
+        ("settings", "rate"),
+        [
+            ({"name": "sphere", "percentile": 80}, "assumed: 20 % of the rows"),
+            ({"name": "slab", "percentile": 95}, "assumed: 5 % of the rows"),
+            ({"name": "activation-clustering", "size": 0.2}, "assumed: less than 20 % of the rows of a class"),
+        ],
+    )
+    def test_a_filter_declares_how_much_poison_it_reckons_with(self, settings: dict[str, Any], rate: str) -> None:
+        found = facts(tiny(defenses=["none", settings], controls={"clean": 0, "noise": 0}), defense=1)
+        assert found["poison rate"] == [rate]
+
     def test_of_rows_of_its_own_and_of_degrading(self) -> None:
         threat = {
             "goal": {"name": "degrade", "known": 20}, "knows": "own-rows", "rows": "append", "labels": "dirty",

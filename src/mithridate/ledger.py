@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mithridate.facts import Fact, attacker
+from mithridate.attack import Attack
+from mithridate.facts import NO_ATTACKER_FACTS, Fact, attacker
 from mithridate.goal import Backdoor, Degrade, GoalSpec, Misclassify
 from mithridate.job import Job
 from mithridate.knowledge import Box
@@ -34,8 +35,10 @@ def ledger(experiment: Experiment, cell: Job) -> tuple[Fact, ...]:
 
 
 def _of_attacker(experiment: Experiment, cell: Job) -> list[Fact]:
-    """What holds whatever the victim wears."""
+    """What holds whatever the victim wears; of a maker whom nobody here knows, no more than that."""
     attack, threat = experiment.attacks[cell.attack], experiment.scenarios()[cell.scenario]
+    if _is_unknown(attack):
+        return list(attack.facts())
     found = [_rows(threat, experiment.training_rows), *_target(experiment, threat.goal), _network(experiment, cell)]
     return [*found, *_training(experiment, cell), *attack.facts()]
 
@@ -43,8 +46,10 @@ def _of_attacker(experiment: Experiment, cell: Job) -> list[Fact]:
 def _of_stack(experiment: Experiment, number: int) -> list[Fact]:
     """Whether the attacker reckons with what the victim wears, and the facts of that."""
     stack = experiment.stacks()[number].defenses
+    unknown = [_is_unknown(each) for each in experiment.attacks]
     known = "known: its surrogates train inside it" if experiment.adaptive else "not known"
-    first = [attacker("defense", known, where="adaptive")] if stack else []
+    known += "; of poison that comes from elsewhere, nobody knows" if any(unknown) else ""
+    first = [attacker("defense", known, where="adaptive")] if stack and not all(unknown) else []
     return [*first, *(fact for defense in stack for fact in defense.facts())]
 
 
@@ -81,6 +86,11 @@ def told(experiment: Experiment) -> dict[str, Any]:
         for number, name in enumerate(experiment.defense_names())
     ]
     return {"facts": [plain(fact) for fact in numbers], "attackers": attackers, "stacks": stacks}
+
+
+def _is_unknown(attack: Attack) -> bool:
+    """Whether an attack says that nobody here knows what its maker knew: then neither does the experiment."""
+    return any(fact.what == "everything" for fact in attack.facts()) and attack.facts() != NO_ATTACKER_FACTS
 
 
 def _attackers(experiment: Experiment) -> list[Job]:

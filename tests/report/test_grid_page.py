@@ -66,7 +66,7 @@ def test_holes_are_words_and_failures_are_told_once(shown: str):
     assert grid.count("<i>failed</i>") == 1
     assert grid.count("<i>not run</i>") == 1
     failures = words("<body>" + section(shown, "failures"))
-    assert "3 jobs failed. 1 job was lost with the worker that did it. 3 jobs were not run" in failures
+    assert "3 jobs failed, 1 was not run because it needs those. 3 jobs are still to be run." in failures
     assert "2 jobs (2 poisoned networks) : the loss of victim" in failures
     assert section(shown, "failures").count("<pre") == 2
 

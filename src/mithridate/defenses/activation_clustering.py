@@ -85,6 +85,11 @@ class ActivationClustering(Filter):
         if self.least < 3:
             raise ConfigError(f"least must be at least 3, but it is {self.least}")
 
+    def facts(self) -> tuple[Fact, ...]:
+        """Where the poison lies, and how much there is at most."""
+        most = f"assumed: less than {100 * self.size:.3g} % of the rows of a class"
+        return (*self.assumes, defender("poison rate", most, where="size"))
+
     def judge(self, features: Tensor, data: Dataset, *, seed: Seed) -> Verdict:
         """Scores are distances to the centre of the larger cluster minus distances to that of the smaller one.
 

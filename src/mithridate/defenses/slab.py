@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from mithridate.dataset import Dataset
 from mithridate.defense import Sanitiser, Verdict, Where, check_where, points_of
-from mithridate.facts import Fact, defender
+from mithridate.facts import Fact, assumed_rate, defender
 from mithridate.learner import Learner
 from mithridate.ops.centres import Centre, beyond, centre_of, check_centre, check_percentile
 from mithridate.ops.suspects import check_features, members
@@ -68,6 +68,10 @@ class Slab(Sanitiser):
         check_percentile(self.percentile)
         check_centre(self.centre)
         check_where(self.space)
+
+    def facts(self) -> tuple[Fact, ...]:
+        """Where the poison lies, and how much there is."""
+        return (*self.assumes, assumed_rate(1 - self.percentile / 100, where="percentile"))
 
     def sift(self, learner: Learner, data: Dataset, *, seed: Seed) -> Verdict:
         """Scores are distances from the centre of the class along its line, on either side.

@@ -25,7 +25,7 @@ import torch
 
 from mithridate.dataset import Dataset
 from mithridate.defense import Sanitiser, Verdict, Where, check_where, points_of
-from mithridate.facts import Fact, defender
+from mithridate.facts import Fact, assumed_rate, defender
 from mithridate.learner import Learner
 from mithridate.ops.centres import Centre, beyond, centre_of, check_centre, check_percentile
 from mithridate.ops.suspects import check_features, members
@@ -62,6 +62,10 @@ class Sphere(Sanitiser):
         check_percentile(self.percentile)
         check_centre(self.centre)
         check_where(self.space)
+
+    def facts(self) -> tuple[Fact, ...]:
+        """Where the poison lies, and how much there is."""
+        return (*self.assumes, assumed_rate(1 - self.percentile / 100, where="percentile"))
 
     def sift(self, learner: Learner, data: Dataset, *, seed: Seed) -> Verdict:
         """Scores are distances to the centre of the class. Nothing is random but the probe's training."""
