@@ -125,6 +125,15 @@ def test_a_job_without_its_rows_waits_again(store: Store) -> None:
     assert states(store) == {"a": "done", "b": "waiting", "c": "waiting", "d": "waiting"}
 
 
+def test_rows_that_the_experiment_wants_no_more_do_not_stand_in_for_lost_ones(store: Store) -> None:
+    store.add_all([("d-0", "victim", {}), ("d-1", "victim", {})], job="d")
+    store.add_all([("a", "craft", {})], job="a")
+    store.queue.fill([entry("d", kind="clean", rows=("d-0",))])  # made smaller: "a" is planned no more
+    assert store.queue.wanting() == []
+    store._base.execute("DELETE FROM results WHERE key = 'd-0'")
+    assert store.queue.wanting() == ["d"]
+
+
 def test_a_closed_store_is_a_sentence(store: Store, tmp_path: Path) -> None:
     store.close()
     with pytest.raises(StoreError):

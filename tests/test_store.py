@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from mithridate.errors import StoreError
+from mithridate.jobqueue import Entry
+from mithridate.overview import overview
 from mithridate.store import FORMAT, Failure, Store, write_atomically
 
 WRITER = """
@@ -99,6 +101,18 @@ class TestFailures:
             assert store.failures() == [failure]
             store.add("job-0", "victim", {})  # a clean victim leaves a row for each trial
             assert store.failures() == []
+
+    def test_of_jobs_that_the_experiment_holds_no_more_are_not_told(self, tmp_path: Path) -> None:
+        jobs = [Entry(key="kept", kind="attack"), Entry(key="left", kind="attack")]
+        with Store(tmp_path, create=True) as store:
+            store.queue.fill(jobs)
+            for job in jobs:
+                store.fail(Failure(key=job.key, kind="attack", message="no", trace=""))
+            store.queue.fill(jobs[:1])
+            assert [each.key for each in store.failures()] == ["kept"]
+            assert sum(each.jobs for each in overview(tmp_path).failures) == 1
+            store.queue.fill(jobs)
+            assert len(store.failures()) == 2, "they come back with the jobs"
 
 
 class TestKill:

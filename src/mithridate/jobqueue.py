@@ -181,11 +181,15 @@ class JobQueue:
         return int(found[0]) if found else 0
 
     def wanting(self) -> list[str]:
-        """Put jobs back to waiting that count as done, but left fewer rows than they should; their keys."""
+        """Put jobs back to waiting that count as done, but left fewer rows than they should; their keys.
+
+        A job of which the experiment wants fewer rows than it once did is held to those: others do not stand in.
+        """
         with sentences(self._path), transaction(self._base):
             found = self._base.execute(
-                "UPDATE jobs SET state = 'waiting', ended = NULL WHERE state = 'done' AND rows > "
-                "(SELECT count(*) FROM results WHERE results.job = jobs.key) RETURNING key"
+                "UPDATE jobs SET state = 'waiting', ended = NULL "
+                "WHERE place IS NOT NULL AND state = 'done' AND rows > "
+                "(SELECT count(*) FROM results WHERE results.job = jobs.key AND planned) RETURNING key"
             ).fetchall()
         return [key for (key,) in found]
 

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from mithridate.database import connect, sentences
 from mithridate.folder_lock import holder
+from mithridate.halting import enough
 from mithridate.jobqueue import Entry, Progress
+from mithridate.schema import PLANNED_FAILURES
 from mithridate.store import Store
 
 Standing = Literal["done", "enough", "running", "stopped", "failed"]
@@ -87,7 +89,7 @@ class Overview:
 def overview(folder: Path) -> Overview:
     """Where the campaign in ``folder`` stands. Raises :class:`StoreError` where there is none, or it is damaged."""
     with Store(folder) as store:
-        meta, progress = store.meta(), store.progress()
+        meta, progress, known = store.meta(), store.progress(), enough(store)
     facts = holder(Path(folder) / "store.lock")
     beating = any(each.beat is not None and time.time() - each.beat < 20 for each in progress.running)
     driver = "" if facts is None and not beating else _named(facts or {}, progress)
@@ -101,7 +103,7 @@ def overview(folder: Path) -> Overview:
         finally:
             base.close()
     left = _work_left(progress, means)
-    standing = _standing(progress, driver, enough=bool(_mapping(meta.get("sequential")).get("reached")))
+    standing = _standing(progress, driver, enough=known)
     workers = len(progress.running) if standing == "running" else 0
     commands = {"stopped": str(meta.get("command") or "mithridate run"), "failed": f"mithridate retry {folder}"}
     return Overview(
@@ -122,7 +124,7 @@ def overview(folder: Path) -> Overview:
 def _standing(progress: Progress, driver: str, *, enough: bool) -> Standing:
     if driver:
         return "running"
-    if enough and progress.total("waiting") and not progress.total("running", "failed", "lost"):
+    if enough and progress.total("waiting"):
         return "enough"
     if progress.total("waiting", "running"):
         return "stopped"
@@ -161,8 +163,9 @@ def _work_left(progress: Progress, means: Mapping[str, float | None]) -> float |
 
 def _failures(base: Any) -> tuple[tuple[Failed, ...], int]:
     """Failures by what they say, and how many jobs there are beside these."""
-    total = int(base.execute("SELECT count(*) FROM failures").fetchone()[0])
-    query = "SELECT message, kind, count(*) AS jobs FROM failures GROUP BY message, kind ORDER BY jobs DESC LIMIT ?"
+    total = int(base.execute(f"SELECT count(*) FROM {PLANNED_FAILURES}").fetchone()[0])  # noqa: S608
+    query = f"SELECT message, kind, count(*) AS jobs FROM {PLANNED_FAILURES} "  # noqa: S608 (the words are ours)
+    query += "GROUP BY message, kind ORDER BY jobs DESC LIMIT ?"
     found = [Failed(sentence=text, kind=kind, jobs=n) for text, kind, n in base.execute(query, (_SENTENCES,))]
     return tuple(found), total - sum(each.jobs for each in found)
 

@@ -18,6 +18,12 @@ COLUMNS = (
 
 TABLES = ("meta", "results", "details", "failures", "superseded", "artefacts", "jobs")
 
+PLANNED_FAILURES = """
+(SELECT f.rowid AS number, f.* FROM failures f
+WHERE key IN (SELECT key FROM jobs WHERE place IS NOT NULL) OR NOT EXISTS (SELECT 1 FROM jobs))
+"""
+"""The failures of jobs that the experiment as it now stands holds; of all where no jobs were listed."""
+
 # The JSON of a row lies in a table of its own: a million rows are then counted in a fifth of a gigabyte, not in many.
 # Key and kind stand beside it once more, so that a damaged table of results can be made again from it.
 SCHEMA = f"""

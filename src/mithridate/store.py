@@ -257,9 +257,11 @@ class Store:
         return moved
 
     def failures(self) -> list[Failure]:
-        """Jobs that ended in an error and have not succeeded since."""
+        """Planned jobs that ended in an error and have not succeeded since."""
         with sentences(self.path):
-            found = self._base.execute("SELECT key, kind, message, trace, attempts FROM failures ORDER BY rowid")
+            found = self._base.execute(
+                f"SELECT key, kind, message, trace, attempts FROM {schema.PLANNED_FAILURES} ORDER BY number"  # noqa: S608
+            )
             names = ("key", "kind", "message", "trace", "attempts")
             return [Failure(**dict(zip(names, each, strict=True))) for each in found]
 
