@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,40 @@ def clustered(
     """Several victims a trial."""
     _, low, high = rates(clusters(trials, victims, rate, icc, draws, seed), method=method)
     return line(f"clustered {method}", f"{trials} x {victims}, rate={rate}, icc={icc}", rate, low, high)
+
+
+def two_kinds(
+    method: Method, trials: int, victims: int, share: float, other: float, *, draws: int = DRAWS, seed: int = 0
+) -> Line:
+    """A share of trials is always hit, the others at a rate of their own: what few hits cannot show."""
+    _, low, high = rates(kinds(trials, victims, share, other, draws, seed), method=method)
+    case = f"{trials} x {victims}, {share} of trials always, else {other}"
+    return line(f"clustered {method}", case, share + (1 - share) * other, low, high)
+
+
+def kinds(trials: int, victims: int, share: float, other: float, draws: int, seed: int) -> Array:
+    """Hits ``(draws, trials, victims)`` of two kinds of trials."""
+    source = np.random.default_rng([seed, trials, victims, round(1000 * share), round(1000 * other)])
+    own = np.where(source.random((draws, trials)) < share, 1.0, other)
+    return source.binomial(1, np.repeat(own[:, :, None], victims, 2)).astype(np.float64)
+
+
+def gated(trials: int, victims: int, rate: float, icc: float, *, draws: int = DRAWS, seed: int = 0) -> Line:
+    """The one-sided upper bound of a gate, which counts trials alone."""
+    return upper(clusters(trials, victims, rate, icc, draws, seed), f"rate={rate}, icc={icc}", rate)
+
+
+def gated_kinds(trials: int, victims: int, share: float, other: float, *, draws: int = DRAWS, seed: int = 0) -> Line:
+    """The same of two kinds of trials."""
+    hits = kinds(trials, victims, share, other, draws, seed)
+    return upper(hits, f"{share} of trials always, else {other}", share + (1 - share) * other)
+
+
+def upper(hits: Array, case: str, truth: float) -> Line:
+    """The upper bound of :func:`mithridate.report.bounding.success_bounds` at 95 %."""
+    trials, victims = hits.shape[1:]
+    high = bounds(hits.mean((1, 2)), float(trials), confidence=0.9, method="exact")[1]
+    return line("gate, one-sided", f"{trials} x {victims}, {case}", truth, np.zeros(len(hits)), high)
 
 
 def naive(trials: int, victims: int, rate: float, icc: float, *, draws: int = DRAWS, seed: int = 0) -> Line:
@@ -167,6 +202,23 @@ def stopped(rate: float, width: float, *, ceiling: int = 400, draws: int = 300, 
     return line("stopped at width", f"{width}, rate={rate}, at most {ceiling}", rate, np.array(low), np.array(high))
 
 
+def clustered_lines(methods: tuple[Method, ...]) -> Iterator[Line]:
+    """Several victims a trial: at a rate of 40 %, at low ones, of two kinds of trials, and before the gate."""
+    sizes = ((5, 2), (5, 8), (10, 4), (20, 2), (20, 8), (50, 4), (100, 8))
+    few = ((10, 2), (10, 8), (10, 20), (20, 2), (20, 8), (20, 20), (30, 2), (30, 20), (100, 4))
+    for method in methods:
+        for size, icc in product(sizes, (0.0, 0.2, 0.5, 0.9)):
+            yield clustered(method, *size, 0.4, icc)
+        for size, rate, icc in product(few, (0.05, 0.1), (0.2, 0.5, 0.9)):
+            yield clustered(method, *size, rate, icc)
+        for size, shares in product(((20, 8), (20, 20), (30, 20)), ((0.05, 0.003), (0.1, 0.01), (0.05, 0.02))):
+            yield two_kinds(method, *size, *shares)
+    for size, rate, icc in product(((10, 20), (20, 8), (20, 20), (40, 5), (60, 4)), (0.05, 0.2), (0.0, 0.2, 0.5, 0.9)):
+        yield gated(*size, rate, icc)
+    for size, shares in product(((20, 8), (20, 20), (30, 20)), ((0.05, 0.003), (0.1, 0.01), (0.05, 0.02))):
+        yield gated_kinds(*size, *shares)
+
+
 def table() -> Iterator[Line]:
     """Every line."""
     methods: tuple[Method, ...] = ("wilson", "exact")
@@ -175,12 +227,7 @@ def table() -> Iterator[Line]:
             for rate in (0.02, 0.1, 0.3, 0.5, 0.9):
                 yield binomial(method, n, rate)
             yield over_rates(method, n)
-    for method in methods:
-        for trials, victims in ((5, 2), (5, 8), (10, 4), (20, 2), (20, 8), (50, 4), (100, 8)):
-            for icc in (0.0, 0.2, 0.5, 0.9):
-                yield clustered(method, trials, victims, 0.4, icc)
-        for trials, victims in ((10, 4), (20, 2), (100, 4)):
-            yield clustered(method, trials, victims, 0.1, 0.3)
+    yield from clustered_lines(methods)
     yield from (naive(trials, 4, 0.4, 0.5) for trials in (10, 100))
     yield from (student(trials, kind) for kind in ("normal", "beta(2, 8)") for trials in (3, 5, 10, 30))
     for trials, victims in ((5, 1), (10, 1), (10, 2), (20, 1), (20, 4), (100, 1)):

@@ -73,17 +73,23 @@ class TestRate:
         assert effective([[1.0] * 4, [0.0] * 4, [1.0] * 4, [0.0] * 4, [1.0] * 4]) == pytest.approx(5, rel=1e-6)
 
     def test_of_victims_that_disagree_as_much_within_trials_counts_victims_less_what_few_trials_cost(self) -> None:
-        """24 victims in 6 trials, no correlation: Student's t at 97.5 % is 2.068658 (23) and 2.570582 (5)."""
-        assert effective([[1.0, 0.0, 1.0, 0.0]] * 6) == pytest.approx(24 * (2.068658 / 2.570582) ** 2, rel=1e-5)
+        """24 victims in 6 trials, no correlation, of which six trials show 25 / (25 + 8): 8/33 is left of it.
+
+        So the design effect is 1 + 3 * 8/33; Student's t at 97.5 % is 2.068658 (23) and 2.570582 (5).
+        """
+        found = effective([[1.0, 0.0, 1.0, 0.0]] * 6)
+        assert found == pytest.approx(24 / (1 + 3 * 8 / 33) * (2.068658 / 2.570582) ** 2, rel=1e-5)
 
     def test_by_hand(self) -> None:
         """Four times the trials [1,1], [0,0], [1,0]: K = 12, n = 24, mean 1/2.
 
         SSB = 2 * 8 * 1/4 = 4 over 11 degrees of freedom, SSW = 4 * 1/2 = 2 over 12; icc = (4/11 - 1/6) / (4/11 + 1/6)
-        = 13/35, so the design effect is 48/35 and n over it 17.5; t is 2.068658 (23) and 2.200985 (11).
+        = 13/35. The hits are held by 12^2 / 20 = 7.2 trials, so of 22/35 they show 6.2^2 / (6.2^2 + 8); the design
+        effect is 2 less that. t is 2.068658 (23) and 2.200985 (11).
         """
         found = rate([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]] * 4)
-        expected = wilson(0.5, 17.5 * (2.068658 / 2.200985) ** 2)
+        design = 2 - 22 / 35 * 38.44 / 46.44
+        expected = wilson(0.5, 24 / design * (2.068658 / 2.200985) ** 2)
         assert (found.low, found.high) == pytest.approx(expected, rel=1e-5)
 
     def test_of_few_trials_never_counts_fewer_than_there_are(self) -> None:
