@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,15 @@ from mithridate.executor import Ended
 from mithridate.executors.local import Local
 from mithridate.executors.processes import Processes
 from mithridate.experiment import Experiment
+from mithridate.halting import enough
 from mithridate.overview import overview
 from mithridate.report.combinations import cells
+from mithridate.report.gating import Limits, gate
 from mithridate.report.load import read
 from mithridate.report.tables import summary
 from mithridate.report.verdict import verdict
 from mithridate.sequential import confidence_sequence
+from mithridate.store import Store
 from tests.runs import CPU, begun, results, tiny
 
 WIDTH = 0.8
@@ -142,3 +147,63 @@ def test_status_calls_a_run_that_stopped_on_purpose_neither_stopped_nor_done(tmp
     assert (found.standing, found.command) == ("enough", "")
     list(run(many(), tmp_path, None))
     assert overview(tmp_path).standing == "done"
+
+
+def reached(folder: Path) -> bool:
+    with Store(folder) as store:
+        return bool(store.meta()["sequential"]["reached"])
+
+
+def test_a_run_under_way_or_interrupted_has_decided_nothing(stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path / "run")
+    under_way = run(many(), tmp_path / "run", None)
+    next(under_way)
+    assert not reached(tmp_path / "run")
+    under_way.close()
+    assert overview(tmp_path / "run").standing == "stopped"
+    assert gate(tmp_path / "run", Limits(max_success=0.99)).unfinished
+
+
+def test_a_defense_added_to_a_stopped_run_is_left_to_be_done(stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path / "run")
+    with Store(tmp_path / "run") as store:
+        assert enough(store)
+    more = many(defenses=["none", "mixup"])
+    with begun(more, tmp_path / "run") as store:
+        assert not enough(store)
+    assert "not done" in gate(tmp_path / "run", Limits(max_success=0.99), defense="none").unfinished
+    list(run(more, tmp_path / "run", WIDTH))
+    with Store(tmp_path / "run") as store:
+        assert enough(store)
+
+
+@pytest.mark.parametrize("state", ["waiting", "failed", "lost", "running"])
+def test_a_job_left_of_the_counted_trials_keeps_a_run_from_being_enough(
+    stopped: Path, tmp_path: Path, state: str
+) -> None:
+    shutil.copytree(stopped, tmp_path / "run")
+    base = sqlite3.connect(tmp_path / "run" / "store.sqlite")
+    base.execute("UPDATE jobs SET state = ? WHERE key = (SELECT key FROM jobs WHERE kind = 'clean' LIMIT 1)", (state,))
+    base.commit()
+    base.close()
+    with Store(tmp_path / "run") as store:
+        assert not enough(store)
+    assert gate(tmp_path / "run", Limits(max_success=0.99)).unfinished
+
+
+def test_fewer_trials_keep_the_interval_that_allows_for_looking(stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path / "run")
+    list(run(many(trials=5), tmp_path / "run", None))
+    found = read(tmp_path / "run")
+    assert summary(found)["rows"][0]["sequential"] is not None
+    with Store(tmp_path / "run") as store:
+        assert store.meta()["sequential"]["most"] == 12
+    list(run(many(), tmp_path / "run", None))
+    assert summary(read(tmp_path / "run"))["rows"][0]["sequential"] is None
+
+
+def test_a_run_that_was_complete_before_anybody_looked_stays_an_ordinary_one(tmp_path: Path) -> None:
+    list(run(many(trials=5), tmp_path, None))
+    list(run(many(trials=5), tmp_path, WIDTH))
+    with Store(tmp_path) as store:
+        assert store.meta().get("sequential") is None

@@ -14,6 +14,7 @@ from mithridate.driver import Driver, from_plain
 from mithridate.errors import ProblemsError
 from mithridate.executor import Ended, Executor, Report
 from mithridate.experiment import Experiment
+from mithridate.halting import enough
 from mithridate.job import Job
 from mithridate.jobqueue import State
 from mithridate.opening import begin
@@ -23,7 +24,7 @@ from mithridate.report import writing
 from mithridate.store import Store
 from mithridate.work import MEMORY
 
-__all__ = ["Plan", "begin", "check", "finish", "plan", "run"]
+__all__ = ["Plan", "begin", "check", "enough", "finish", "plan", "run"]
 
 UNDONE: tuple[State, ...] = ("waiting", "running", "failed", "lost")
 
@@ -42,12 +43,6 @@ def plan(store: Store) -> Plan:
     """All jobs of the queue that :func:`begin` filled, and those left."""
     jobs, left = store.queue.count()
     return Plan(jobs=jobs, left=left)
-
-
-def enough(store: Store) -> bool:
-    """Whether the last run stopped early, because the undefended success was known as well as asked for."""
-    note = store.meta().get("sequential")
-    return bool(note and note["reached"] and not store.failures())
 
 
 def check(experiment: Experiment) -> None:
@@ -71,12 +66,16 @@ def run(
 
     ``states``: only jobs in these, with what they need. Trainings kept for other jobs to begin with are removed once
     all is done. ``until_width``: trials are added only until the undefended success is known as well as that
-    (:mod:`mithridate.stopping`). Raises :class:`StoreError` where a poison to be trained on is not what was crafted.
+    (:mod:`mithridate.stopping`); trying failed jobs of such a run again keeps to its width.
+
+    Raises :class:`StoreError` where a poison to be trained on is not what was crafted.
     """
     work = Portable(experiment=experiment, folder=store.folder, device=str(device))
     left = _left(store, states)
     _check_poisons(store, left)
-    _note_stopping(experiment, store, until_width)
+    if until_width is None and "waiting" not in states:
+        until_width = stopping.width(store)
+    stopping.started(experiment, store, until_width)
     with Driver(store) as driver:
         for part in stopping.parts(experiment, store, left, until_width):
             while part:
@@ -85,17 +84,9 @@ def run(
                     yield ended
                 part = [job for job in _left(store, ("waiting",)) if job.key in driver.again]
                 driver.again.clear()
-    _note_stopping(experiment, store, until_width)
+    stopping.ended(experiment, store, until_width)
     if not plan(store).left or enough(store):
         shutil.rmtree(store.folder / MEMORY, ignore_errors=True)
-
-
-def _note_stopping(experiment: Experiment, store: Store, until_width: float | None) -> None:
-    """Remember that trials are added by what they show; forget it once all are there, whatever they showed."""
-    if until_width is not None:
-        store.describe(sequential=stopping.note(experiment, store, until_width))
-    elif not plan(store).left:
-        store.describe(sequential=None)
 
 
 def _left(store: Store, states: Sequence[State]) -> list[Job]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mithridate import halting
 from mithridate.experiment import Experiment
 from mithridate.job import Job
 from mithridate.sequential import blocks, narrow_enough
@@ -38,14 +39,46 @@ def reached(experiment: Experiment, store: Store, numbers: Sequence[int], width:
     return narrow_enough(list(_means(experiment, store, numbers).values()), width)
 
 
-def note(experiment: Experiment, store: Store, width: float) -> dict[str, Any]:
-    """What is to be remembered of such a run: how wide, the trials run and at most, and whether it was reached."""
+def width(store: Store) -> float | None:
+    """How narrow the interval was to be when trials were last added; None for an ordinary run."""
+    note = halting.noted(store)
+    return float(note["width"]) if note else None
+
+
+def started(experiment: Experiment, store: Store, width: float | None) -> None:
+    """Note at the beginning of a run that trials are, or were, added by what they show, and nothing is decided yet.
+
+    A run with all its trials done before anybody looked stays an ordinary one.
+    """
+    before, numbers = halting.noted(store), experiment.numbers()
+    if before is None and (width is None or not store.queue.count()[1]):
+        return
+    known: dict[str, Any] = dict(before or {"trials": 0, "most": 0})
+    known |= {"width": known.get("width") if width is None else width, "reached": False}
+    store.describe(sequential=known | {"most": max(known["most"], len(numbers))})
+
+
+def ended(experiment: Experiment, store: Store, width: float | None) -> None:
+    """Note at the end of a run whether it stopped because the interval was narrow enough, and after how many trials.
+
+    Without ``width`` all is forgotten once every trial that was ever asked for is done, whatever they showed: their
+    number was not chosen by looking then.
+    """
+    known = halting.noted(store)
+    if known is None:
+        return
     numbers = list(experiment.numbers())
+    if width is None:
+        if not store.queue.count()[1] and len(numbers) >= known["most"]:
+            store.describe(sequential=None)
+        return
     for block in blocks(numbers):
         tried = numbers[: numbers.index(block[-1]) + 1]
         if reached(experiment, store, tried, width):
-            return {"width": width, "trials": len(tried), "most": len(numbers), "reached": True}
-    return {"width": width, "trials": len(numbers), "most": len(numbers), "reached": False}
+            done = not halting.left(store, len(tried))
+            store.describe(sequential={**known, "trials": len(tried), "reached": done})
+            return
+    store.describe(sequential={**known, "trials": len(numbers), "reached": False})
 
 
 def _is_shared(experiment: Experiment, job: Job) -> bool:

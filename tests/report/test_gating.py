@@ -125,6 +125,13 @@ def test_a_run_that_stopped_on_purpose_is_finished_and_bounded_by_its_sequence(t
     assert found.outcome == "passed"
 
 
+def test_a_run_that_was_to_stop_on_purpose_but_has_not_cannot_pass(tmp_path: Path) -> None:
+    note = {"width": 0.1, "trials": 70, "most": 200, "reached": False}
+    found = gate(run(tmp_path, {"none": []}, trials=70, jobs=500, sequential=note), Limits(max_success=0.1))
+    assert found.outcome == "unknown"
+    assert "jobs are not done" in found.unfinished
+
+
 def test_victims_of_one_trial_do_not_count_as_many(tmp_path: Path) -> None:
     """Twenty trials of three networks that always agree are worth twenty."""
     with Store(tmp_path, create=True) as store:

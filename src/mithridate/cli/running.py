@@ -126,7 +126,7 @@ def carry_out(
     screen = console()
     if stopped:  # said before the report is drawn, which takes seconds
         screen.print(f"Stopped: {done}. Go on with:  {command}", markup=False, highlight=False)
-    if enough and plan.left:
+    if enough and plan.left and not stopped:
         said = "the undefended success of every attack is known well enough (--until-width)"
         screen.print(f"Enough: {said}; {done}", markup=False, highlight=False)
     _show(folder, experiment.name)

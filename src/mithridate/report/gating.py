@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from mithridate.errors import ConfigError
+from mithridate.halting import enough
 from mithridate.report.bounding import (
     Bounded,
     accuracy_bounds,
@@ -166,11 +167,10 @@ def _unfinished(folder: Path, run: Run) -> str:
     if run.failures:
         return f"{plural(len(run.failures), 'job')} of this run failed; try them again with: mithridate retry {folder}"
     with Store(folder) as store:
-        jobs, left = store.queue.count()
-    found = stopping(run.sequential)
+        (jobs, left), known = store.queue.count(), enough(store)
     if not jobs and run.planned:
         jobs, left = run.planned, max(0, run.planned - run.done)
-    if left and not (found and found.reached):
+    if left and not known:
         return f"{left} of {plural(jobs, 'job')} are not done; go on with this run first"
     return ""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mithridate import halting
 from mithridate.report.degrading import Degradation, degradation
 from mithridate.report.grid import Grid, grid
 from mithridate.report.ledger import Ledger, ledger
@@ -96,7 +97,8 @@ class Run(Remembering):
     failures: tuple[Failure, ...]
     """Of jobs that were tried; those that were not run because one they need failed are no failures."""
     sequential: object = None
-    """What the run noted of trials that were added until a rate was known well enough; None for an ordinary run."""
+    """What the run noted of trials that were added until a rate was known well enough (``reached``: it is, and nothing
+    of those trials is left); None for an ordinary run."""
     ledger: Ledger = field(default_factory=Ledger)
     """Who knew what in each cell; empty in older runs."""
     partial: Partial | None = None
@@ -146,6 +148,7 @@ def read(folder: Path, *, most: int = MOST) -> Run:
     Raises :class:`StoreError` where it is absent or damaged.
     """
     with Store(folder) as store:
+        note, enough = halting.noted(store), halting.enough(store)
         meta, unrun = store.meta(), {each.key for each in store.queue.entries(("lost",))}
         failures = [each for each in store.failures() if each.key not in unrun]
         surrogates, pretrainings = (store.rows(kind, planned=True) for kind in ("surrogate", "pretraining"))
@@ -173,7 +176,7 @@ def read(folder: Path, *, most: int = MOST) -> Run:
         pretrainings=tuple(pretraining(row) for row in pretrainings),
         published=published(meta.get("published")),
         failures=tuple(failures),
-        sequential=meta.get("sequential"),
+        sequential={**note, "reached": enough} if note else None,
         ledger=ledger(meta.get("ledger")),
         partial=partial,
     )
