@@ -101,6 +101,20 @@ class TestFolder:
         with Store(folder, create=True) as store:  # and the lock is let go
             assert store.meta()["experiment"]["seed"] == 0
 
+    def test_with_a_poison_missing_is_refused_and_left_alone(self, finished: Path, tmp_path: Path) -> None:
+        def told(folder: Path) -> Any:
+            with Store(folder) as store:
+                planned = [each["key"] for each in store.rows(planned=True)]
+                return store.meta(), store.progress().counts, planned, store.artefacts(done=True)
+
+        folder = copy_of(finished, tmp_path)
+        before = told(folder)
+        for each in (folder / "poisons").iterdir():
+            (each / "poison.safetensors").unlink()
+        with pytest.raises(StoreError, match=r"is missing.*; nothing was changed"):
+            begun(tiny(trials=1), folder)
+        assert told(folder) == before
+
     def test_of_data_that_have_changed_since_is_refused(self, tmp_path: Path) -> None:
         def written(shade: int) -> None:
             draws = np.random.default_rng(shade)

@@ -26,7 +26,10 @@ def connect(path: Path, *, across_threads: bool = False) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(base: sqlite3.Connection) -> Iterator[None]:
-    """All that is written inside, or nothing of it."""
+    """All that is written inside, or nothing of it; inside another one, a part of that."""
+    if base.in_transaction:
+        yield
+        return
     base.execute("BEGIN IMMEDIATE")
     try:
         yield

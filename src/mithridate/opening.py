@@ -52,27 +52,28 @@ def begin(
         differing = _differing(before, experiment)
         if differing and changed == "ask":
             raise ChangedMethodsError(folder, differing)
-        fill(experiment, store)
-        artefacts.refuse(folder, artefacts.at_start(folder, store.artefacts(done=True)))
-        mixed = _settled(experiment, store, before, differing, changed)
-        earlier = before.get("environments", [])
-        notes = [*experiment.notes, *_protocol(experiment), *_machines(earlier, environment), *_mixed(mixed)]
-        store.describe(
-            method=METHOD,
-            data_digest=data_digest(experiment.data),
-            experiment=plain(experiment),
-            environment=environment,
-            command=command,
-            classes=list(load(experiment.data).train.space.classes),
-            names=_names(experiment),
-            jobs=store.queue.count()[0],
-            notes=notes,
-            published=experiment.published_beside(),
-            ledger=ledger.told(experiment),
-            environments=[*earlier, *([] if environment in earlier else [environment])],
-            methods={**before.get("methods", {}), **_versions(experiment)},
-            mixed=mixed,
-        )
+        with store.at_once():  # refused, it leaves the queue as it was
+            fill(experiment, store)
+            artefacts.refuse(folder, artefacts.at_start(folder, store.artefacts(done=True)))
+            mixed = _settled(experiment, store, before, differing, changed)
+            earlier = before.get("environments", [])
+            notes = [*experiment.notes, *_protocol(experiment), *_machines(earlier, environment), *_mixed(mixed)]
+            store.describe(
+                method=METHOD,
+                data_digest=data_digest(experiment.data),
+                experiment=plain(experiment),
+                environment=environment,
+                command=command,
+                classes=list(load(experiment.data).train.space.classes),
+                names=_names(experiment),
+                jobs=store.queue.count()[0],
+                notes=notes,
+                published=experiment.published_beside(),
+                ledger=ledger.told(experiment),
+                environments=[*earlier, *([] if environment in earlier else [environment])],
+                methods={**before.get("methods", {}), **_versions(experiment)},
+                mixed=mixed,
+            )
         write_atomically(folder / "experiment.json", _json(plain(experiment)))
     except BaseException:
         store.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -113,6 +114,16 @@ class Store:
     def locked(self) -> bool:
         """Whether no other process can hold this folder; False where it was only opened, or knows no locks."""
         return self._lock.held
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is written inside is kept as a whole, or, where an error leaves it, not at all."""
+        try:
+            with transaction(self._base):
+                yield
+        except sqlite3.Error:
+            with sentences(self.path):
+                raise
 
     def describe(self, **values: Any) -> None:
         """Write JSON-able facts about the whole run (``experiment=``, ``environment=``, ``command=``)."""
