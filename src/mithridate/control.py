@@ -20,6 +20,7 @@ from mithridate.dataset import Dataset, Space
 from mithridate.defense import Defense
 from mithridate.facts import Fact
 from mithridate.learner import Around, Hook, Learner, Progress, Removal
+from mithridate.methods import version
 from mithridate.model import Classifier
 from mithridate.ops.sparing import expendable
 from mithridate.seeding import Seed
@@ -126,7 +127,10 @@ class _Repeat(Hook):
 
     def __init__(self, *, defense: MatchedControl, seed: Seed, plan: Plan, first: Tensor) -> None:
         self.defense, self.seed, self.plan, self.first = defense, seed, plan, first
-        self.settings = (defense.name, defense.per_class, seed, {str(k): list(v) for k, v in plan.items()}, first)
+        own = {key: value for key, value in vars(defense).items() if key != "like"}
+        kind: type = type(defense)
+        code = version(kind)  # of whoever chooses, which this class does not
+        self.settings = (defense.name, code, own, seed, {str(k): list(v) for k, v in plan.items()}, first)
 
     def drop(self, data: Dataset, active: Tensor, progress: Progress | None) -> Removal | None:
         epoch = progress.epoch if progress else 0

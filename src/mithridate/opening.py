@@ -162,12 +162,12 @@ def _settled(
     mixed = [str(name) for name in before.get("mixed", [])]
     if not differing:
         return mixed
-    shutil.rmtree(store.folder / NOTES, ignore_errors=True)  # of jobs that began with other code
+    # notes of jobs that began with other code; that of networks and of trainings under way is part of their names
+    shutil.rmtree(store.folder / NOTES, ignore_errors=True)
     if changed == "keep":
         return sorted({*mixed, *differing})
     redo = _users(experiment, set(differing)) | store.queue.unplanned()
     redo |= store.queue.dependents(redo)
-    _set_networks_aside(store.folder)
     store.supersede(redo, why=f"the code of {_and(differing)} changed")
     return [name for name in mixed if name not in differing]
 
@@ -209,16 +209,6 @@ def _decides(experiment: Experiment, job: Job) -> list[Any]:
     if job.kind == "craft":
         return found
     return [*found, experiment.victims[job.victim], experiment.stacks()[job.defense].defenses]
-
-
-def _set_networks_aside(folder: Path) -> None:
-    """Move the networks that the old code trained to where nothing looks for them."""
-    for name in ("networks", "memory"):
-        if (folder / name).is_dir():
-            aside = folder / "superseded"
-            number = 1 + sum(1 for _ in aside.iterdir()) if aside.is_dir() else 1
-            aside.mkdir(exist_ok=True)
-            (folder / name).rename(aside / f"{name}-{number}")
 
 
 def _names(experiment: Experiment) -> dict[str, list[str]]:

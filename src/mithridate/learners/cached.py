@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
@@ -16,7 +16,7 @@ from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import FormatError
 from mithridate.learner import Around, Hook, Learner, Progress, removals_of, removals_state
-from mithridate.methods import outside
+from mithridate.methods import version, versions
 from mithridate.model import Classifier
 from mithridate.notes import Notes, no_notes
 from mithridate.seeding import Seed
@@ -63,13 +63,12 @@ class Cached(Around):
         will find (memory format included, on which float rounding depends). Where nothing can be written (a full
         disk), nothing is kept, and the training goes on.
         """
-        settings = [hook.settings for hook in hooks]
         draws = [seed] if hooks and self.pinned else []
         seed = self.pinned or seed
-        if not self.learner.remembered or any(each is None for each in settings):
+        if not self.learner.remembered or any(hook.settings is None for hook in hooks):
             yield from self.learner.train(data, seed=seed, hooks=hooks, resume=resume)
             return
-        path = self.folder / f"{training_key(self.learner, data, seed, settings + draws)}.safetensors"
+        path = self.folder / f"{training_key(self.learner, data, seed, hooks, draws=draws)}.safetensors"
         found = self._found(path, data) if self.keep else None
         if found:
             yield found
@@ -141,11 +140,19 @@ def _points(curve: Sequence[Sequence[float]]) -> Curve:
     return tuple((float(loss), float(accuracy)) for loss, accuracy in curve)
 
 
-def training_key(learner: Learner, data: Dataset, seed: Seed, hooks: Sequence[Any]) -> str:
-    """The hash of everything that decides a training. Models hold the mean and standard deviation of the space."""
-    more: list[Any] = [list(each) for each in (hooks, learner.beginnings()) if each]
-    more += [strangers] if (strangers := outside(learner)) else []
-    return fingerprint(METHOD, learner, seed, data.space, data.digest(), torch.__version__, *more)
+def training_key(
+    learner: Learner, data: Dataset, seed: Seed, hooks: Sequence[Hook] = (), *, draws: Sequence[Seed] = ()
+) -> str:
+    """The hash of everything that decides a training, the code of its methods and hooks included.
+
+    ``draws`` are seeds of the hooks where they are not the training's. Models hold the mean and standard deviation of
+    the space. So a network that other code trained is never found, nor is a training gone on with that it began.
+    """
+    settings = [hook.settings for hook in hooks]
+    more = [list(each) for each in ((*settings, *draws), learner.beginnings()) if each]
+    kinds: list[type] = [type(hook) for hook in hooks]
+    code = [versions(learner, settings), [version(kind) for kind in kinds]]
+    return fingerprint(METHOD, learner, seed, data.space, data.digest(), torch.__version__, *more, *code)
 
 
 def _kept(progress: Progress, *, seconds: float, curve: Curve) -> Checkpoint:

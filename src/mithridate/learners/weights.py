@@ -173,7 +173,7 @@ class Trained(Weights):
 
     def path(self) -> Path:
         """Where the network is kept, or will be."""
-        key = training_key(self.learner, load_data(self.data).train, self._seed(), [])
+        key = training_key(self.learner, load_data(self.data).train, self._seed())
         return networks_folder() / f"{key}.safetensors"
 
     def space(self) -> Space:
