@@ -53,8 +53,13 @@ def test_only_runs_of_the_same_data_threat_and_victim_share_a_list(board: Leader
         {"data": {"name": "made-up", "rows": 10}},
         {"threat": {"budget": 0.04, "labels": "dirty"}},
         {"victims": [{"model": "resnet18"}]},
+        {"threat": {"budget": 0.04, "perturbation": {"name": "linf", "radius": 32 / 255, "slack": 1 / 255}}},
+        {"training_rows": 300},
+        {"targets": "correct"},
+        {"resample": True},
+        {"surrogates": [{"model": "resnet18"}]},
     ],
-    ids=["data", "threat", "victim"],
+    ids=["data", "threat", "victim", "slack", "training rows", "targets", "resample", "surrogates"],
 )
 def test_settings_that_differ_keep_runs_apart_even_under_equal_names(tmp_path: Path, change: dict[str, object]):
     fabricate_grid(tmp_path / "a", replace(ONE, trials=1))
@@ -63,7 +68,9 @@ def test_settings_that_differ_keep_runs_apart_even_under_equal_names(tmp_path: P
 
 
 def test_other_settings_that_differ_are_said(board: Leaderboard):
-    assert board.groups[0].notes == ("seed: 7 in alpha; 9 in beta",)
+    assert board.groups[0].notes == (
+        "trials: 12 from number 0 on, seed 7 in alpha; 15 from number 0 on, seed 9 in beta",
+    )
     assert board.groups[1].notes == ()
 
 
@@ -101,10 +108,46 @@ def test_controls_have_no_line(board: Leaderboard):
 
 
 def test_attacks_of_one_name_with_other_settings_are_told_apart(tmp_path: Path):
-    fabricate_grid(tmp_path / "a", replace(ONE, trials=1))
-    fabricate_grid(tmp_path / "b", replace(ONE, trials=1), attacks=[{"name": "gradient-matching", "steps": 9}])
-    found = leaderboard([tmp_path / "a", tmp_path / "b"]).groups[0].attacks
-    assert any("gradient-matching has other settings in a than in b" in note for note in found.notes)
+    grid = replace(ONE, trials=1, made=(NONE, EPIC), attacks={"gradient-matching": 1.0})
+    for name, steps in (("a", 80), ("b", 9)):
+        fabricate_grid(tmp_path / name, grid, attacks=[{"name": "gradient-matching", "steps": steps, "restarts": 1}])
+    (found,) = leaderboard([tmp_path / "a", tmp_path / "b"]).groups
+    names = {"a": "gradient-matching (steps=80)", "b": "gradient-matching (steps=9)"}
+    assert {place.fact.run: place.fact.attack for place in found.attacks.places} == names
+    assert {each.attack: [place.fact.run for place in each.places] for each in found.defenses} == {
+        names["a"]: ["a"],
+        names["b"]: ["b"],
+    }
+
+
+def test_defenses_of_one_name_with_other_settings_are_told_apart(tmp_path: Path):
+    grid = replace(ONE, trials=3, made=(NONE, Made(name="deep-knn", success=0.1)), attacks={"gradient-matching": 1.0})
+    for name, expected in (("a", 0.01), ("b", 0.2)):
+        fabricate_grid(tmp_path / name, grid, defenses=[[], [{"name": "deep-knn", "expected": expected}]])
+    (found,) = leaderboard([tmp_path / "a", tmp_path / "b"]).groups
+    names = {place.fact.run: place.fact.defense for place in found.defenses[0].places}
+    assert names == {"a": "deep-knn (expected=0.01)", "b": "deep-knn (expected=0.2)"}
+
+
+def test_runs_on_other_rows_of_data_called_the_same_are_not_ranked_and_the_page_says_why(tmp_path: Path):
+    for name in ("a", "b"):
+        fabricate_grid(tmp_path / name, replace(ONE, trials=1, made=(NONE,), attacks={"gradient-matching": 1.0}))
+        with Store(tmp_path / name) as store:
+            store.describe(data_digest=f"digest {name}")
+    board = leaderboard([tmp_path / "a", tmp_path / "b"])
+    assert [group.apart for group in board.groups] == [(), ("those of a: the rows of the data",)]
+    assert "Not ranked with those of a: the rows of the data." in leaderboard_page.html(board)
+
+
+def test_lines_that_have_no_room_still_count_in_the_places_of_others(runs: Path, monkeypatch: pytest.MonkeyPatch):
+    folders = [runs / "alpha", runs / "beta"]
+    (whole,) = leaderboard(folders).groups
+    monkeypatch.setattr("mithridate.report.leaderboard._MOST", 7)
+    cut = leaderboard(folders)
+    shown = [*cut.groups[0].attacks.places, *(each for found in cut.groups[0].defenses for each in found.places)]
+    every = [*whole.attacks.places, *(each for found in whole.defenses for each in found.places)]
+    assert shown == every[:7]
+    assert cut.left_out == len(every) - 7
 
 
 def test_damaged_and_empty_folders_are_a_sentence_and_the_rest_is_shown(runs: Path, tmp_path: Path):

@@ -70,14 +70,20 @@ def _needs(entry: Entry) -> set[str]:
     return set(map(str, items(mapping(entry.job).get("needs"))))
 
 
-def _attack(run: Run, number: int, crew: int) -> str | None:
-    """What tables call an attack with a crew, by their numbers; one that trains no surrogate has one crew."""
+def attackers(run: Run) -> list[list[str]]:
+    """What tables call each attack, with each of its crews; one that trains no surrogate has one crew."""
     crews = list(mapping(run.experiment.get("crews")))
     groups: dict[str, list[str]] = {}
     for name in run.grid.names.get("attack", ()):
         ends = [f" (crew {each})" for each in crews if name.endswith(f" (crew {each})")] if len(crews) > 1 else []
         groups.setdefault(name.removesuffix(ends[0]) if ends else name, []).append(name)
-    return _name(list(groups.values())[number], crew) if 0 <= number < len(groups) else None
+    return list(groups.values())
+
+
+def _attack(run: Run, number: int, crew: int) -> str | None:
+    """What tables call an attack with a crew, by their numbers."""
+    groups = attackers(run)
+    return _name(groups[number], crew) if 0 <= number < len(groups) else None
 
 
 def _name(names: Sequence[str], number: Any) -> str | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mithridate.errors import MithridateError, StoreError
 from mithridate.report.combinations import cells
 from mithridate.report.load import read
-from mithridate.report.protocols import Protocol, differences
+from mithridate.report.protocols import Protocol, apart, differences
+from mithridate.report.settings import differing
 from mithridate.report.standings import Fact, facts
 from mithridate.report.tables import summary
 from mithridate.report.words import plural
@@ -36,19 +39,19 @@ class Ranking:
     attack: str
     """Empty for the attacks themselves."""
     places: tuple[Place, ...]
-    notes: tuple[str, ...]
-    """What keeps these lines from being compared as they stand."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Everything under one protocol: the same data, threat and victim."""
+    """Everything under one protocol: the same data, threat, victim, surrogates and what else decides a number."""
 
     protocol: Protocol
     attacks: Ranking
     defenses: tuple[Ranking, ...]
     notes: tuple[str, ...]
     """In what else the runs differ."""
+    apart: tuple[str, ...] = ()
+    """Why these numbers are not ranked with those of a group that has the same data, scenario and victim by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +100,76 @@ def leaderboard(folders: Sequence[Path]) -> Leaderboard:
             problems.append(f"'{label}' has no judged network yet; go on with its run")
     if not entrants:
         raise StoreError("there is nothing to show: " + "; ".join(problems or ["no folder was named"]))
-    shown = found[:_MOST]
     by_protocol: dict[str, list[Fact]] = {}
-    for fact in shown:
+    for fact in found:
         by_protocol.setdefault(fact.protocol.key, []).append(fact)
+    groups = _cut(_set_apart([_group(_told_apart(group)) for group in by_protocol.values()]))
     return Leaderboard(
-        groups=tuple(_group(group) for group in by_protocol.values()),
+        groups=tuple(groups),
         entrants=tuple(entrants),
         problems=tuple(problems),
-        left_out=len(found) - len(shown),
+        left_out=max(0, len(found) - _MOST),
     )
+
+
+def _set_apart(groups: Sequence[Group]) -> list[Group]:
+    """Groups that are called the same, each with what sets it apart from those before it."""
+    found: list[Group] = []
+    for group in groups:
+        own = group.protocol
+        said = [
+            f"those of {its.run}: {', '.join(apart(own, its))}"
+            for its in (each.protocol for each in found)
+            if (own.data, own.scenario, own.victim) == (its.data, its.scenario, its.victim)
+        ]
+        found.append(replace(group, apart=tuple(said)))
+    return found
+
+
+def _cut(groups: Iterable[Group]) -> list[Group]:
+    """The first lines of all groups, as many as the page has room for; every place is as it was."""
+    room, kept = _MOST, []
+
+    def cut(ranking: Ranking) -> Ranking:
+        nonlocal room
+        places = ranking.places[: max(0, room)]
+        room -= len(places)
+        return replace(ranking, places=places)
+
+    for group in groups:
+        attacks, defenses = cut(group.attacks), tuple(cut(each) for each in group.defenses)
+        shown = tuple(each for each in defenses if each.places)
+        kept += [replace(group, attacks=attacks, defenses=shown)] if attacks.places or shown else []
+    return kept
+
+
+def _told_apart(found: Sequence[Fact]) -> list[Fact]:
+    """Attacks and defenses that have one name and other settings, each under a name with the settings that differ."""
+    attacks = _names(found, lambda fact: (fact.attack, fact.attack_settings))
+    defenses = _names(found, lambda fact: (fact.defense, fact.defense_settings))
+    return [
+        replace(
+            fact,
+            attack=attacks[fact.attack, fact.attack_settings],
+            defense=defenses[fact.defense, fact.defense_settings],
+        )
+        for fact in found
+    ]
+
+
+def _names(found: Sequence[Fact], of: Callable[[Fact], tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """For each name with settings, the name alone, or where it has others too, with the settings that differ."""
+    by_name: dict[str, list[str]] = {}
+    for name, settings in dict.fromkeys(map(of, found)):
+        by_name.setdefault(name, []).append(settings)
+    names = {}
+    for name, several in by_name.items():
+        words = differing([json.loads(each) for each in several])
+        bare, oracle = name.removesuffix(" (oracle)"), " (oracle)" * name.endswith(" (oracle)")
+        for each, said in zip(several, words, strict=True):
+            known = said if each not in ("null", "[]") else "settings not known"
+            names[name, each] = f"{bare} ({known}){oracle}" if len(several) > 1 else name
+    return names
 
 
 def _labels(folders: Sequence[Path]) -> dict[Path, str]:
@@ -160,16 +223,21 @@ def _ranking(attack: str, found: Sequence[Fact]) -> Ranking:
     ranked = _sorted([fact for fact in found if fact.ranked], best_high=not attack)
     others = _sorted([fact for fact in found if not fact.ranked], best_high=not attack)
     better = _above if not attack else _below
+    many = [fact for fact in ranked if fact.trials > 1]
+    lows, highs = sorted(fact.low for fact in many), sorted(fact.high for fact in many)
+
+    def before(fact: Fact) -> int:
+        """How many are clearly better."""
+        if fact.trials < 2:
+            return 0
+        return bisect_left(highs, fact.low) if attack else len(lows) - bisect_right(lows, fact.high)
+
     places = [
-        Place(
-            fact=fact,
-            place=1 + sum(better(other, fact) for other in ranked),
-            unclear=k > 0 and not better(ranked[k - 1], fact),
-        )
+        Place(fact=fact, place=1 + before(fact), unclear=k > 0 and not better(ranked[k - 1], fact))
         for k, fact in enumerate(ranked)
     ]
     places += [Place(fact=fact, place=None, unclear=False) for fact in others]
-    return Ranking(attack=attack, places=tuple(places), notes=tuple(_settings_differ(found)))
+    return Ranking(attack=attack, places=tuple(places))
 
 
 def _sorted(found: Sequence[Fact], *, best_high: bool) -> list[Fact]:
@@ -184,17 +252,3 @@ def _above(one: Fact, two: Fact) -> bool:
 
 def _below(one: Fact, two: Fact) -> bool:
     return _above(two, one)
-
-
-def _settings_differ(found: Sequence[Fact]) -> list[str]:
-    """Attacks that are called the same in several runs but have other settings there."""
-    settings: dict[str, dict[str, list[str]]] = {}
-    for fact in found:
-        runs = settings.setdefault(fact.attack, {}).setdefault(fact.attack_settings, [])
-        runs += [fact.run] if fact.run not in runs else []
-    return [
-        f"{attack} has other settings in {' than in '.join(', '.join(runs) for runs in by.values())}: "
-        "these lines are about different attacks of one name"
-        for attack, by in settings.items()
-        if len(by) > 1
-    ]

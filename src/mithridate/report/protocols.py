@@ -1,4 +1,4 @@
-"""Under which protocol a number was got: data, threat and victim, which must be equal before numbers are ranked."""
+"""Under which protocol a number was got: what must be equal before numbers are ranked, and what may differ."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from mithridate.report.load import Run
 from mithridate.report.values import items, mapping
 
 _VARIED = ("budget", "perturbation")
-"""Parts of a threat that the name of a scenario tells."""
+"""Parts of a threat that the name of a scenario tells; of a perturbation, its radius alone."""
+_DECIDE = ("training_rows", "targets", "resample", "crews", "ensemble", "adaptive")
+"""Settings that decide what a number is of, beside data, threat, victim and surrogates."""
+_TRIALS = ("trials", "first_trial", "seed")
+"""Which trials were drawn. They may differ, since every number is told with its sample, but that is said."""
 _FREE = {
     "name", "title", "about", "notes", "published", "attacks", "defenses", "victims", "threat", "data", "controls",
-    "trials", "vary", "vary_trials", "crews", "seeds",
+    "vary", "vary_trials", "surrogates", "seeds", *_TRIALS, *_DECIDE,
 }  # fmt: skip
-"""Settings that are no part of the protocol, that are compared elsewhere, or that the sample of a number tells."""
+"""Settings that are no part of the protocol, or that are compared elsewhere."""
 _SHORT = 60
 """Letters of a setting in a sentence."""
 
@@ -25,8 +29,8 @@ _SHORT = 60
 class Protocol:
     """What a number was got under."""
 
-    key: str
-    """Equal where data, threat and victim are."""
+    parts: Mapping[str, str]
+    """What must be equal, as JSON by what it is called: data, threat, victim, surrogates and the like."""
     data: str
     scenario: str
     victim: str
@@ -37,21 +41,41 @@ class Protocol:
     others: Mapping[str, str]
     """Further settings of the run, as JSON."""
 
+    @property
+    def key(self) -> str:
+        """Equal where all parts are."""
+        return _text(self.parts)
 
-def protocol(run: Run, label: str, *, scenario: str, victim: str) -> Protocol:
-    """The protocol of a run's numbers in one scenario on one victim; ``label`` is what the run is called."""
+
+def protocol(run: Run, label: str, *, digest: str, scenario: str, victim: str) -> Protocol:
+    """The protocol of a run's numbers in one scenario on one victim.
+
+    ``label`` is what the run is called, and ``digest`` that of its data (empty where it does not say).
+    """
     settings = run.experiment
     data, threat = mapping(settings.get("data")), mapping(settings.get("threat"))
     rest = {name: value for name, value in threat.items() if name not in _VARIED}
-    decides = [data, rest, scenario, victim, _victim(run, victim), list(run.classes)]
+    perturbation = mapping(threat.get("perturbation"))
+    rest["perturbation"] = {name: value for name, value in perturbation.items() if name != "radius" and value}
+    surrogates = items(settings.get("surrogates")) or items(settings.get("victims"))[:1]
+    decides = {
+        "data": data,
+        "the rows of the data": digest,
+        "classes": list(run.classes),
+        "threat": rest,
+        "scenario": scenario,
+        "victim": [victim, _victim(run, victim)],
+        "surrogates": surrogates,
+    } | {name: settings.get(name) or None for name in _DECIDE}
+    others = {name: _text(value) for name, value in settings.items() if name not in _FREE}
     return Protocol(
-        key=_text(decides),
+        parts={name: _text(value) for name, value in decides.items()},
         data=_called(data),
         scenario=scenario,
         victim=victim,
         goal=_called(mapping(threat.get("goal"))),
         run=label,
-        others={name: _text(value) for name, value in settings.items() if name not in _FREE},
+        others={"trials": _trials(settings)} | others,
     )
 
 
@@ -68,6 +92,23 @@ def differences(found: Sequence[Protocol]) -> list[str]:
             parts = [f"{_cut(value)} in {', '.join(which)}" for value, which in values.items()]
             said.append(f"{name}: {'; '.join(parts)}")
     return said
+
+
+def apart(one: Protocol, other: Protocol) -> list[str]:
+    """In what two protocols differ that keeps their numbers from one ranking, in words."""
+    said = []
+    for name, value in one.parts.items():
+        its = other.parts.get(name, "null")
+        if value != its:
+            short = name in _DECIDE and len(value) + len(its) < _SHORT
+            said.append(f"{name} ({value} here, {its} there)" if short else name)
+    return said
+
+
+def _trials(settings: Mapping[str, Any]) -> str:
+    """Which trials were drawn: 12 from number 0 on, seed 7."""
+    count, first, seed = (settings.get(name) for name in _TRIALS)
+    return f"{count or 'an unknown number of'} from number {first or 0} on, seed {seed or 0}"
 
 
 def _victim(run: Run, name: str) -> Any:

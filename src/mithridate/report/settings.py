@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,14 @@ def groups(experiment: Mapping[str, Any]) -> list[Group]:
     found = [Group(name="run", rows=tuple(_flat(single, "")))] if single else []
     nested = [(key, value) for key, value in experiment.items() if key not in single]
     return found + [Group(name=key, rows=tuple(_flat(value, key))) for key, value in nested]
+
+
+def differing(found: Sequence[Any]) -> list[str]:
+    """For each of several settings, those that not all have alike: ``steps=80, augment=yes``; empty where all are."""
+    flat = [dict(_flat(each[0] if isinstance(each, list) and len(each) == 1 else each, "")) for each in found]
+    places = dict.fromkeys(place for each in flat for place in each)
+    apart = [place for place in places if len({each.get(place) for each in flat}) > 1]
+    return [", ".join(f"{place}={each.get(place, 'not set')}" for place in apart) for each in flat]
 
 
 def _flat(value: Any, place: str) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mithridate.report.combinations import Cell
+from mithridate.report.fates import attackers
 from mithridate.report.load import Run
 from mithridate.report.protocols import Protocol, protocol
 from mithridate.report.values import items, mapping
@@ -44,6 +45,8 @@ class Fact:
     attack_settings: str
     """As JSON."""
     defense: str
+    defense_settings: str
+    """Of its stack, as JSON; ``null`` where the run does not tell, and for controls."""
     mean: float
     """Success in [0, 1], or the mean error where ``graded``."""
     low: float
@@ -84,14 +87,14 @@ def facts(run: Run, label: str, found: Sequence[Cell], rows: Sequence[Mapping[st
         if cell.defense == "none" and cell.poisoned
     }
     protocols: dict[tuple[str, str], Protocol] = {}
-    date, unfinished = _date(run), run.planned is not None and run.done < run.planned
+    digest, date, unfinished = *_of_store(run), run.planned is not None and run.done < run.planned
     made = []
     for row in rows:
         where = (row["scenario"], row["victim"])
         if row["control_of"]:
             continue
         if where not in protocols:
-            protocols[where] = protocol(run, label, scenario=where[0], victim=where[1])
+            protocols[where] = protocol(run, label, digest=digest, scenario=where[0], victim=where[1])
         landed = stood.get((row["attack"], *where))
         made.append(_fact(run, row, protocols[where], landed, date, unfinished))
     return made
@@ -108,6 +111,7 @@ def _fact(
         attack=row["attack"],
         attack_settings=_attack(run, row["attack"]),
         defense=row["defense"],
+        defense_settings=_defense(run, row["defense"]),
         mean=success["mean"],
         low=success["low"],
         high=success["high"],
@@ -133,17 +137,27 @@ def _fact(
 
 def _attack(run: Run, name: str) -> str:
     """The settings of an attack by its name; those of none where the run does not tell."""
+    settings, groups = items(run.experiment.get("attacks")), attackers(run)
+    if len(settings) == len(groups):
+        return json.dumps([each for each, names in zip(settings, groups, strict=True) if name in names], sort_keys=True)
     bare = name.partition(" (crew")[0]
-    own = [each for each in map(mapping, items(run.experiment.get("attacks"))) if each.get("name") == bare]
+    own = [each for each in map(mapping, settings) if each.get("name") == bare]
     return json.dumps(own, sort_keys=True)
 
 
-def _date(run: Run) -> str:
-    """The day on which the last job ended, or else on which the store was last written."""
+def _defense(run: Run, name: str) -> str:
+    """The settings of a stack by its name; controls come after those that the experiment asks for."""
+    asked = dict(zip(run.grid.names.get("defense", ()), items(run.experiment.get("defenses")), strict=False))
+    return json.dumps(asked.get(name), sort_keys=True)
+
+
+def _of_store(run: Run) -> tuple[str, str]:
+    """The digest of the data, and the day on which the last job ended, or else the store was last written."""
     with Store(run.folder) as store:
         recent = store.progress().recent
         when = recent[0][2] if recent else store.path.stat().st_mtime
-    return datetime.fromtimestamp(when, UTC).date().isoformat()
+        digest = str(store.meta().get("data_digest") or "")
+    return digest, datetime.fromtimestamp(when, UTC).date().isoformat()
 
 
 def _knows(ledger: Any) -> tuple[str, ...]:
