@@ -40,15 +40,20 @@ class FolderLock:
         try:
             _flock(self._file)
         except BlockingIOError:
-            holder = self._holder()
-            self.release()
-            raise StoreError(
-                f"'{self._path.parent}' is in use by another run{holder}; wait for it, or choose another --out"
-            ) from None
+            try:
+                raise self._taken(os.pread(self._file, 4096, 0)) from None
+            finally:
+                self.release()
         except OSError:  # a network file system without locks
             self.release()
             return
         self._sign()
+
+    def look(self) -> None:
+        """Raise :class:`StoreError` where another run holds it; takes nothing and writes nothing."""
+        facts = holder(self._path)
+        if facts is not None:
+            raise self._taken(json.dumps(facts).encode())
 
     def release(self) -> None:
         """Let go."""
@@ -67,14 +72,14 @@ class FolderLock:
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, json.dumps(facts).encode(), 0)
 
-    def _holder(self) -> str:
-        """Who holds the lock, in brackets; empty where that is not written."""
-        assert self._file is not None
+    def _taken(self, signed: bytes) -> StoreError:
+        """That another run holds the lock, and who signed it, where that can be read."""
         try:
-            facts = json.loads(os.pread(self._file, 4096, 0))
-            return f" (process {facts['pid']} on {facts['host']}, since {facts['since']}: {facts['command']})"
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
+            facts = json.loads(signed)
+            who = f" (process {facts['pid']} on {facts['host']}, since {facts['since']}: {facts['command']})"
+        except (ValueError, KeyError, TypeError):
+            who = ""
+        return StoreError(f"'{self._path.parent}' is in use by another run{who}; wait for it, or choose another --out")
 
 
 def _flock(file: int) -> None:

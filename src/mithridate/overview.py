@@ -95,7 +95,7 @@ def overview(folder: Path) -> Overview:
     driver = "" if facts is None and not beating else _named(facts or {}, progress)
     path = Path(folder) / "store.sqlite"
     with sentences(path):
-        base = connect(path)
+        base = connect(path, reading=True)
         try:
             means = {kind: _seconds(base, progress, kind) for kind in progress.counts}
             failures, further = _failures(base)

@@ -51,9 +51,13 @@ def repair(folder: Path, *, dry_run: bool = False) -> Findings:
     found = Findings()
     lock = FolderLock(folder / "store.lock")
     with sentences(folder / DATABASE):
-        lock.take()
+        lock.look() if dry_run else lock.take()
         try:
-            _put_back(folder)
+            if not dry_run:
+                _put_back(folder)
+            elif not (folder / DATABASE).exists():
+                found.wrong(f"{DATABASE} is gone; {_databases(folder)[-1].name} would be put in its place and mended")
+                return found
             whole = _mend_database(folder, found, dry_run=dry_run)
             lock.release()
             if whole:

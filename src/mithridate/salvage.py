@@ -41,7 +41,7 @@ def diagnosis(path: Path) -> str:
     Reads everything: the pages as SQLite checks them, then every row against its checksum and its scalars.
     """
     try:
-        with closing(connect(path)) as base:
+        with closing(connect(path, reading=True)) as base:
             found = [text for (text,) in base.execute("PRAGMA integrity_check(3)")]
             if found != ["ok"]:
                 return f"damaged: {found[0].splitlines()[-1]}"
@@ -97,7 +97,7 @@ def upgrade(old: Path, new: Path) -> Saved:
 def is_format_1(path: Path) -> bool:
     """Whether a database is of the first format, whose rows stood beside their keys."""
     try:
-        with closing(connect(path)) as base:
+        with closing(connect(path, reading=True)) as base:
             names = {name for _, name, *_ in base.execute("PRAGMA table_info(results)")}
     except sqlite3.Error:
         return False

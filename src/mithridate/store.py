@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -79,7 +80,7 @@ class Store:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._lock.take()
             try:
-                self._base = connect(self.path)
+                self._base = connect(self.path, reading=not create)
             except BaseException:
                 self._lock.release()
                 raise
@@ -318,9 +319,10 @@ def write_atomically(path: Path, text: str) -> None:
                 Path(temporary).unlink()
             raise
     except OSError as error:
-        raise StoreError(
-            f"cannot write '{path}': {error.strerror or error}; free space or choose another --out"
-        ) from error
+        do = "free space or choose another --out"
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            do = "choose a place where you may write (a run folder can be copied as a whole, and read there)"
+        raise StoreError(f"cannot write '{path}': {error.strerror or error}; {do}") from error
 
 
 def _parts(keys: list[str]) -> Iterator[list[str]]:
