@@ -83,7 +83,7 @@ def effective(sums: Array, squares: Array, sizes: Array, *, confidence: float = 
     shrink = (float(t.ppf(tail, n - 1)) / float(t.ppf(tail, count - 1))) ** 2
     seen = np.maximum(0.0, np.minimum(holders(sums), holders(sizes - sums)) - 1) ** 2
     apart = (1 - np.clip(intraclass_correlation(sums, squares, sizes), 0.0, 1.0)) * seen / (seen + _DRAWN)
-    design = 1 + (n / count - 1) * (1 - apart)
+    design: Array = 1 + (n / count - 1) * (1 - apart)
     return np.maximum(float(count), n / design * shrink)
 
 

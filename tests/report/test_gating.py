@@ -9,10 +9,9 @@ from xml.etree import ElementTree as Xml
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest
 
 from mithridate.errors import ConfigError
-from mithridate.report.bounding import Bounded, trials_by_spread, trials_to_pass
 from mithridate.report.gate_files import as_json, as_junit, as_sarif
 from mithridate.report.gating import Gate, Limits, gate
 from mithridate.sequential import confidence_sequence
@@ -155,24 +154,40 @@ def test_accuracy_must_stay_above_its_limit(tmp_path: Path) -> None:
     assert outcomes == ["passed", "unknown", "exceeded"]
 
 
-def test_trials_by_spread_is_the_first_number_that_students_t_brings_near_enough() -> None:
-    """Ten trials, standard error 0.02: at 95 % one-sided t is 1.833, so the bound lies 0.03666 away."""
-    found = Bounded(mean=0.1, low=0.0, high=0.13666, trials=10, worth=10)
-    spread = 0.02 * np.sqrt(10)
-    trials = trials_by_spread(found, 0.02, 0.03666, confidence=0.95)
-    assert trials is not None
-    assert t.ppf(0.95, trials - 1) * spread / np.sqrt(trials) <= 0.02 + 1e-4
-    assert t.ppf(0.95, trials - 2) * spread / np.sqrt(trials - 1) > 0.02 - 1e-4
-    assert trials_by_spread(found, -0.01, 0.03666, confidence=0.95) is None
+def test_one_hit_more_never_brings_the_bound_down(tmp_path: Path) -> None:
+    """20 trials of 20 networks: no hit of 400 does not pass 5 %, and one hit must not either."""
+    highs = []
+    for hits in (0, 1, 2, 20):
+        with Store(tmp_path / str(hits), create=True) as store:
+            store.describe(classes=list(CLASSES))
+            for trial in range(20):
+                for number in range(20):
+                    add_victim(store, "attack", trial, hit=20 * number + trial < hits, run=number)
+        found = gate(tmp_path / str(hits), FIVE)
+        (check,) = found.cells[0].checks
+        assert check.bounded is not None
+        assert found.outcome == "unknown"
+        highs.append(check.bounded.high)
+    assert highs == sorted(highs)
+    assert highs[0] == pytest.approx(1 - 0.05 ** (1 / 20))
 
 
 class TestDegrading:
     def test_is_gated_on_the_rise_of_the_error(self, tmp_path: Path) -> None:
         folder = fabricate_table(tmp_path, Degrading(attacks={"back-gradient": 0.2}, trials=10))
-        outcomes = [gate(folder, Limits(max_rise=limit)).outcome for limit in (0.4, 0.2, 0.05)]
+        outcomes = [gate(folder, Limits(max_rise=limit)).outcome for limit in (0.45, 0.2, 0.05)]
         assert outcomes[0] == "passed"
         assert outcomes[2] == "exceeded"
         assert outcomes[1] == "unknown"
+
+    def test_two_trials_that_agree_cannot_tell(self, tmp_path: Path) -> None:
+        """Another kind of trial may be as common as 78 %: 1 - 0.05^(1/2)."""
+        folder = fabricate_table(tmp_path, Degrading(attacks={"back-gradient": 0.0}, trials=2))
+        found = gate(folder, Limits(max_rise=0.2))
+        (check,) = found.cells[0].checks
+        assert check.bounded is not None
+        assert found.outcome == "unknown"
+        assert check.bounded.high >= 0.77
 
     def test_a_run_that_stopped_on_purpose_is_bounded_by_its_sequences(self, tmp_path: Path) -> None:
         folder = fabricate_table(tmp_path, Degrading(attacks={"back-gradient": 0.2}, trials=40))
@@ -226,14 +241,6 @@ def test_refuses_names_that_are_not_in_the_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no attack 'x'"):
         gate(folder, FIVE, attack="x")
     assert [each.defense for each in gate(folder, FIVE, defense="none").cells] == ["none"]
-
-
-def test_trials_to_pass_is_the_first_number_that_does() -> None:
-    found = Bounded(mean=0.02, low=0.0, high=0.1, trials=50, worth=50)
-    trials = trials_to_pass(found, 0.05, confidence=0.95)
-    assert trials is not None
-    assert trials_to_pass(Bounded(mean=0.0, low=0.0, high=1.0, trials=1, worth=1), 0.05, confidence=0.95) == 59
-    assert trials_to_pass(Bounded(mean=0.06, low=0.0, high=1.0, trials=9, worth=9), 0.05, confidence=0.95) is None
 
 
 def test_lets_a_rate_at_the_limit_pass_no_more_often_than_one_in_twenty(tmp_path: Path) -> None:

@@ -7,18 +7,17 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import t
+import numpy as np
+from scipy.stats import beta, t
 
 from mithridate.intervals import exact
 from mithridate.report.combinations import Cell, by_trial
-from mithridate.report.means import gap
+from mithridate.report.means import gap, gaps
 from mithridate.report.stopped import Stopping
 from mithridate.sequential import confidence_sequence
-from mithridate.stats import mean_interval, rate, worth_of
+from mithridate.stats import mean_interval
 
 _MOST = 1_000_000
-_ALIKE = 1e-6
-"""Intervals narrower than this are of trials that agree."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,41 +28,45 @@ class Bounded:
     low: float
     high: float
     trials: int
-    worth: float
-    """How many independent values the bounds were computed with."""
+    spread: float = 0.0
+    """Standard deviation of the values of the trials, where the bounds are of a mean of real values."""
 
 
 def success_bounds(cell: Cell, stopping: Stopping | None, *, below: float, above: float) -> Bounded:
     """Bounds of a rate of success: the lower at confidence ``below``, the upper at ``above``.
 
-    Exact (Clopper & Pearson 1934), at the effective number of victims (Korn & Graubard 1998) where trials have several:
-    a gate must err on the side of caution at every rate, not on average over rates. Where trials were added until the
-    rate was known well enough, the bounds are those of the confidence sequence.
+    Exact ones (Clopper & Pearson 1934) of the mean of the trials' means over the number of **trials**, however many
+    victims each has: what victims of one trial have in common cannot be seen in few hits, and a gate must err on the
+    side of caution at every rate. Exact where every trial is hit or not; for trials hit in part they are never below
+    Stringer's bound (:func:`upper`), and benchmarks/interval_coverage.py finds none that errs more often than it says.
+    Where trials were added until the rate was known well enough, the bounds are those of the confidence sequence.
     """
-    groups = by_trial(cell.poisoned)
+    means = [_mean(values) for values in by_trial(cell.poisoned)]
     if stopping is not None:
-        means = [sum(values) / len(values) for values in groups]
-        low, high = (confidence_sequence(means, confidence=each) for each in (below, above))
-        return Bounded(mean=high.mean, low=low.low, high=high.high, trials=len(means), worth=len(means))
-    least, most = (rate(groups, confidence=2 * each - 1, method="exact") for each in (below, above))
-    return Bounded(mean=most.mean, low=least.low, high=most.high, trials=most.trials, worth=worth_of(groups))
+        least, most = (confidence_sequence(means, confidence=each) for each in (below, above))
+        return Bounded(mean=most.mean, low=least.low, high=most.high, trials=len(means))
+    mean, trials = _mean(means), len(means)
+    low, high = exact(mean, trials, confidence=2 * below - 1)[0], exact(mean, trials, confidence=2 * above - 1)[1]
+    return Bounded(mean=mean, low=low, high=high, trials=trials)
 
 
 def rise_bounds(cell: Cell, stopping: Stopping | None, *, below: float, above: float) -> Bounded | None:
-    """Bounds of the rise of a mean share over clean data, by Student's t; None where no clean victim was judged.
+    """Bounds of the rise of a mean share over clean data; None where no clean victim was judged.
 
-    Where trials were added until a rate was known well enough, both shares have a confidence sequence of their own,
-    each with half of what may go wrong: wider, and valid all the same.
+    The wider of Student's t, which knows nothing of rare large rises, and of Stringer's bound (:func:`upper`), for
+    rises of at most 1 and of at least what no poisoned error would be below the worst clean one. Where trials were
+    added until a rate was known well enough, both shares have a confidence sequence of their own, each with half of
+    what may go wrong: wider, and valid all the same.
     """
     if stopping is not None and cell.clean:
         return _sequential_rise(cell, below=below, above=above)
     least, most = (gap(cell.poisoned, cell.clean, confidence=2 * each - 1) for each in (below, above))
-    if least is None or most is None:
+    values, bottom = gaps(cell.poisoned, cell.clean)
+    if least is None or most is None or not values:
         return None
-    low, high = least.low, most.high
-    if most.trials < 2 or most.high - most.low < _ALIKE:
-        low, high = _alike(most.mean, most.trials, below, -1.0)[0], _alike(most.mean, most.trials, above, -1.0)[1]
-    return Bounded(mean=most.mean, low=low, high=high, trials=most.trials, worth=most.trials)
+    low = min(least.low, lower(values, bottom, confidence=below))
+    high = max(most.high, upper(values, 1.0, confidence=above))
+    return Bounded(mean=most.mean, low=low, high=high, trials=most.trials, spread=_spread(values))
 
 
 def _sequential_rise(cell: Cell, *, below: float, above: float) -> Bounded:
@@ -81,30 +84,49 @@ def _sequential_rise(cell: Cell, *, below: float, above: float) -> Bounded:
         low=least[0].low - least[1].high,
         high=most[0].high - most[1].low,
         trials=len(poisoned),
-        worth=len(poisoned),
+        spread=_spread(poisoned),
     )
 
 
 def accuracy_bounds(cell: Cell, *, below: float, above: float) -> Bounded | None:
-    """Bounds of the mean accuracy on clean test data of poisoned victims, by trial; None where it is not known."""
+    """Bounds of the mean accuracy on clean test data of poisoned victims, by trial; None where it is not known.
+
+    The wider of Student's t and of Stringer's bound (:func:`upper`).
+    """
     means = _accuracies(cell)
     if not means:
         return None
     least, most = (mean_interval(means, confidence=2 * each - 1) for each in (below, above))
-    low, high = max(0.0, least.low), min(1.0, most.high)
-    if len(means) < 2 or most.high - most.low < _ALIKE:
-        low, high = _alike(most.mean, len(means), below, 0.0)[0], _alike(most.mean, len(means), above, 0.0)[1]
-    return Bounded(mean=most.mean, low=low, high=high, trials=len(means), worth=len(means))
+    low = max(0.0, min(least.low, lower(means, 0.0, confidence=below)))
+    high = min(1.0, max(most.high, upper(means, 1.0, confidence=above)))
+    return Bounded(mean=most.mean, low=low, high=high, trials=len(means), spread=_spread(means))
+
+
+def upper(values: Sequence[float], most: float, *, confidence: float) -> float:
+    """A one-sided upper bound of the mean of values that are at most ``most``, whatever their distribution.
+
+    Stringer's (1963): the values, largest first, weigh by how much each further hit raises the exact bound of a rate
+    (Clopper & Pearson), and the rest of the weight lies at ``most``. Asymptotically conservative (Pap & van Zuijlen
+    1996), and no case is known where it errs more often than it says. Where all values agree, a share of
+    ``1 - (1 - confidence) ** (1 / n)`` of others may never have shown.
+    """
+    found, count = np.sort(np.asarray(values, dtype=np.float64))[::-1], len(values)
+    steps = np.append(beta.ppf(confidence, np.arange(1, count + 1), np.arange(count, 0, -1)), 1.0)
+    return most - float((np.diff(steps) * (most - found)).sum())
+
+
+def lower(values: Sequence[float], least: float, *, confidence: float) -> float:
+    """The same from below, of values that are at least ``least``."""
+    return -upper([-value for value in values], -least, confidence=confidence)
 
 
 def trials_to_pass(found: Bounded, limit: float, *, confidence: float) -> int | None:
     """How many trials in all would bring the upper bound of a rate to ``limit``, if the rate stays; None: none."""
-    if found.mean >= limit or not found.worth:
+    if found.mean >= limit:
         return None
-    each = found.worth / found.trials
 
     def enough(trials: int) -> bool:
-        return exact(found.mean, trials * each, confidence=2 * confidence - 1)[1] <= limit
+        return exact(found.mean, trials, confidence=2 * confidence - 1)[1] <= limit
 
     low, high = found.trials, max(8, found.trials)
     while not enough(high):
@@ -117,26 +139,23 @@ def trials_to_pass(found: Bounded, limit: float, *, confidence: float) -> int | 
     return high
 
 
-def trials_by_spread(found: Bounded, distance: float, half: float, *, confidence: float) -> int | None:
-    """How many trials in all bring a bound of a mean, now ``half`` away, within ``distance`` of it; None: none.
+def trials_by_spread(found: Bounded, distance: float, room: float, *, confidence: float) -> int | None:
+    """How many trials in all bring a bound of a mean within ``distance`` of it; None: none that can be named.
 
-    By Student's t, if mean and spread stay as they are.
+    If mean and spread stay as they are: by Student's t, and so many that a share of others that never showed, each
+    ``room`` away from the mean, would not move it farther.
     """
     if distance <= 0 or found.trials < 2:
         return None
-    spread = half / float(t.ppf(confidence, found.trials - 1)) * math.sqrt(found.trials)
+
+    def enough(trials: int) -> bool:
+        hidden = -math.expm1(math.log1p(-confidence) / trials)
+        student = float(t.ppf(confidence, trials - 1)) * found.spread / math.sqrt(trials)
+        return max(student, hidden * room) <= distance
+
     tried = range(found.trials, _MOST)
-    place = bisect_left(tried, True, key=lambda n: float(t.ppf(confidence, n - 1)) * spread / math.sqrt(n) <= distance)
+    place = bisect_left(tried, True, key=enough)
     return tried[place] if place < len(tried) else None
-
-
-def _alike(mean: float, trials: int, confidence: float, least: float) -> tuple[float, float]:
-    """Bounds of a mean where all trials agree: a share of others that never showed may lie as far off as can be.
-
-    That share is at most ``1 - (1 - confidence) ** (1 / trials)``.
-    """
-    hidden = -math.expm1(math.log1p(-confidence) / trials)
-    return mean - hidden * (mean - least), mean + hidden * (1 - mean)
 
 
 def _accuracies(cell: Cell) -> list[float]:
@@ -149,3 +168,7 @@ def _accuracies(cell: Cell) -> list[float]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _spread(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

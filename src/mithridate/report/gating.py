@@ -259,8 +259,7 @@ def _needed(what: str, limit: float, found: Bounded, limits: Limits) -> str:
         return " More trials at this mean would not bring it below the limit."
     if what == "success":
         return _in_all(trials_to_pass(found, limit, confidence=limits.confidence))
-    half = found.high - found.mean
-    return _in_all(trials_by_spread(found, limit - found.mean, half, confidence=limits.confidence))
+    return _in_all(trials_by_spread(found, limit - found.mean, 1 - found.mean, confidence=limits.confidence))
 
 
 def _in_all(trials: int | None) -> str:
@@ -277,8 +276,8 @@ def _at_least(limit: float, found: Bounded, limits: Limits) -> Check:
         said = "above" if outcome == "passed" else "which may be below"
         text += f"at least {fine(found.low)}, {said} the limit of {fine(limit)}."
     if outcome == "unknown" and found.mean > limit:
-        half = found.mean - found.low
-        text += _in_all(trials_by_spread(found, found.mean - limit, half, confidence=limits.confidence))
+        needed = trials_by_spread(found, found.mean - limit, found.mean, confidence=limits.confidence)
+        text += _in_all(needed)
     return Check(what="accuracy", limit=limit, outcome=outcome, bounded=found, sentence=text)
 
 

@@ -61,6 +61,24 @@ def gap(
     return _gap(first, second, value, confidence)
 
 
+def gaps(first: Sequence[Victim], second: Sequence[Victim], value: Value = of_success) -> tuple[list[float], float]:
+    """What :func:`gap` is the mean of, and the least that it can be where no part of ``second`` is above those seen.
+
+    By trial, or each part of ``first`` less the mean of ``second`` where trials share trainings.
+    """
+    shared = {victim.trial for victim in first} & {victim.trial for victim in second}
+    one, two = ([each for each in side if each.trial in shared] for side in (first, second))
+    left, right = _parts(one, value), _parts(two, value)
+    if not left or not right:
+        return [], -1.0
+    if _is_shared(one) or _is_shared(two):
+        known = _mean(_means(two, value))
+        return [_mean(each) - known for each in left.values()], -known
+    both = [trial for trial in left if trial in right]
+    found = [_mean(left[trial]) - _mean(right[trial]) for trial in both]
+    return found, -max((_mean(right[trial]) for trial in both), default=1.0)
+
+
 def _gap(first: Sequence[Victim], second: Sequence[Victim], value: Value, confidence: float) -> Difference | None:
     shared = {victim.trial for victim in first} & {victim.trial for victim in second}
     one, two = ([each for each in side if each.trial in shared] for side in (first, second))
