@@ -34,6 +34,27 @@ def test_gate_writes_its_files_beside_what_it_says(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "s.sarif").read_text())["version"] == "2.1.0"
 
 
+def test_gate_takes_per_cents(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", {"none": []}, trials=59)
+    shares = ["--max-success", "0.05", "--min-accuracy", "0.7", "--confidence", "0.95", "--json"]
+    for percents in (["5%", "70%", "95%"], ["5 %", "70.0 %", "95 %"]):
+        said = [option if option.startswith("--") else "" for option in shares]
+        for place, text in zip((1, 3, 5), percents, strict=True):
+            said[place] = text
+        found, same = (CALL.invoke(app, ["gate", str(folder), *options]) for options in (said, shares))
+        assert (found.exit_code, json.loads(found.output)) == (0, json.loads(same.output))
+    rise = CALL.invoke(app, ["gate", str(folder), "--max-rise", "5%"])
+    assert "use --max-success" in str(rise.exception)
+
+
+@pytest.mark.parametrize(("text", "said"), [("five", "a share such as 0.05 or 5%"), ("5", "must lie between 0 and 1")])
+def test_gate_refuses_what_is_no_share(tmp_path: Path, text: str, said: str) -> None:
+    folder = run(tmp_path / "run", {"none": []}, trials=3)
+    found = CALL.invoke(app, ["gate", str(folder), "--max-success", text])
+    assert isinstance(found.exception, ConfigError)
+    assert said in str(found.exception)
+
+
 def test_gate_refuses_what_it_cannot_gate(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", {"none": []}, trials=3)
     found = CALL.invoke(app, ["gate", str(folder)])

@@ -7,22 +7,37 @@ from typing import Annotated
 
 import typer
 
+from mithridate.errors import ConfigError
+
 EXIT = {"passed": 0, "exceeded": 3, "unknown": 4}
 """Exit codes by outcome."""
+
+
+def share(text: object) -> float:
+    """A share as people write it, "0.05", "5%" or "5 %", in [0, 1]. Raises :class:`ConfigError` for anything else."""
+    number = str(text).strip()
+    try:
+        return float(number.removesuffix("%")) / 100 if number.endswith("%") else float(number)
+    except ValueError:
+        raise ConfigError(f"a limit is a share such as 0.05 or 5%, but this is {number!r}") from None
 
 
 def gate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
     max_success: Annotated[
-        float | None, typer.Option(metavar="P", help="Highest success of the poisoner: 0.05.")
+        float | None, typer.Option(metavar="P", parser=share, help="Highest success of the poisoner: 5% or 0.05.")
     ] = None,
     max_rise: Annotated[
-        float | None, typer.Option(metavar="P", help="Highest rise of the error, for attacks that degrade: 0.05.")
+        float | None,
+        typer.Option(metavar="P", parser=share, help="Highest rise of the error, for attacks that degrade: 5%."),
     ] = None,
     min_accuracy: Annotated[
-        float | None, typer.Option(metavar="P", help="Lowest accuracy on clean data of poisoned victims: 0.8.")
+        float | None,
+        typer.Option(metavar="P", parser=share, help="Lowest accuracy on clean data of poisoned victims: 80%."),
     ] = None,
-    confidence: Annotated[float, typer.Option(metavar="P", help="Confidence of every bound, one-sided.")] = 0.95,
+    confidence: Annotated[
+        float, typer.Option(metavar="P", parser=share, help="Confidence of every bound, one-sided.")
+    ] = 0.95,
     attack: Annotated[str | None, typer.Option(help="This attack alone.")] = None,
     defense: Annotated[str | None, typer.Option(help="This defense alone; none: the undefended victims.")] = None,
     allow_unlanded: Annotated[
