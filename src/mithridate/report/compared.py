@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mithridate.report.comparing import Beside, Pair
+from mithridate.report.comparing import Beside, Pair, discordant
 from mithridate.report.words import chance, fine, interval, listed, plural, points
 
 
@@ -62,6 +63,19 @@ def _said(pair: Pair) -> str:
     return "clearly lower" if pair.difference.mean < 0 else "clearly higher"
 
 
+def of_attacks(pairs: Sequence[Pair]) -> list[str]:
+    """The attacks of one run against each other, a line or two for each pair."""
+    if not pairs:
+        return ["This run has no two attacks with results over the same trials, so there is nothing to compare."]
+    lines = ["The attacks of this run without a defense, over the same trials"]
+    for pair in pairs:
+        split = discordant(pair)
+        alone = f" Hit by one alone: {split.second_only} against {split.first_only} trials." if split else ""
+        where = f"{pair.second.scenario}, {pair.second.victim}"
+        lines.append(f"- {pair.second.attack} against {pair.first.attack}, {where}\n  {sentence(pair)}{alone}")
+    return lines
+
+
 def as_json(found: Beside) -> dict[str, Any]:
     """Two runs as JSON-able values."""
     return {
@@ -73,11 +87,12 @@ def as_json(found: Beside) -> dict[str, Any]:
         "renamed": list(found.renamed),
         "jobs_left": list(found.left),
         "cells_of_one_alone": found.alone,
-        "pairs": [_row(pair) for pair in found.pairs],
+        "pairs": [as_row(pair) for pair in found.pairs],
     }
 
 
-def _row(pair: Pair) -> dict[str, Any]:
+def as_row(pair: Pair) -> dict[str, Any]:
+    """One pair as JSON-able values."""
     found, own = pair.difference, pair.second
     return {
         "attack": own.attack,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mithridate.errors import ConfigError
-from mithridate.pairing import Bootstrap, bootstrap, holm, mcnemar, single_hits, unpaired
+from mithridate.pairing import Bootstrap, McNemar, bootstrap, holm, mcnemar, single_hits, unpaired
 from mithridate.report.combinations import Cell, cells, same_attack, success
 from mithridate.report.means import average, gap
 from mithridate.report.remembering import networks
@@ -71,6 +72,34 @@ def compare(folders: Sequence[Path]) -> list[Beside]:
         raise ConfigError("compare needs different run folders, but one is named twice")
     first, *others = [opened(each) for each in folders]
     return _adjusted([_beside(first, each) for each in others])
+
+
+def attacks(found: Sequence[Cell]) -> list[Pair]:
+    """Every two attacks of one run over their shared trials, by scenario and victim, where no defense is worn.
+
+    ``found`` are the combinations of the run; chances are adjusted over all pairs (Holm 1979).
+    """
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for each in found:
+        if each.defense == "none" and each.poisoned:
+            groups.setdefault((each.scenario, each.victim), []).append(each)
+    same = Sameness(unpaired=(), other=())
+    two = [both for group in groups.values() for both in itertools.combinations(group, 2)]
+    pairs = [made for both in two if (made := _pair(*both, (), (), same))]
+    chances = holm([pair.difference.chance for pair in pairs])
+    return [
+        replace(pair, difference=replace(pair.difference, chance=each, family=len(pairs)))
+        for pair, each in zip(pairs, chances, strict=True)
+    ]
+
+
+def discordant(pair: Pair) -> McNemar | None:
+    """On how many trials one side alone hit, where there is one victim a trial; None elsewhere."""
+    if pair.test != "McNemar":
+        return None
+    sides = [networks(each.poisoned).trials for each in (pair.first, pair.second)]
+    one, two = ([side[trial][0].success for trial in sides[0]] for side in sides)
+    return mcnemar(one, two)
 
 
 def _adjusted(found: Sequence[Beside]) -> list[Beside]:

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from mithridate.report import (
+    attack_pairs,
     beside,
     combinations,
     damage,
@@ -140,6 +141,7 @@ def _of_grid(run: Run, found: Sequence[Cell], cell: Cell | None, ended: Fates) -
     return {
         "grid": heatmap.heatmaps(boards, goal),
         "stripes": None if goal else stripes.all_stripes(boards),
+        "attack_pairs": attack_pairs.attack_pairs(run, found, cell) if boards else None,
         "trades": tradeoff.others(found, cell, measure) if cell and boards else [],
     }
 

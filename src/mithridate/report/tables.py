@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mithridate.report import attack_pairs
 from mithridate.report.appraisal import headline
 from mithridate.report.beside import beside
 from mithridate.report.combinations import Cell, accuracy, cells, peak_memory, seconds, success
@@ -52,6 +53,8 @@ def summary(run: Run) -> dict[str, Any]:
     trained on), and ``of_verdict`` where attack, scenario and victim are those of the verdict. That stands beside the
     rows as ``verdict``, with its ``sentence``, its ``standing`` and what says so (``words``).
 
+    ``attack_comparisons`` holds every two attacks over their shared trials, by scenario and victim, without a defense.
+
     ``power`` (null where success is a mean share) says which rates the trials of the verdict can tell from their own.
 
     ``seconds_saved`` is the computing time of networks, and of what defenses did, that was found done and not spent
@@ -62,12 +65,13 @@ def summary(run: Run) -> dict[str, Any]:
     every = cells(run)
     found = [cell for cell in every if cell.poisoned]
     rows = [row for group in _groups(found) for row in _rows(run, group)]
+    compared = attack_pairs.rows(run, every)
     said = damage(run, every)
     whole = {"power": power(found), "seconds_saved": run.seconds_saved, "read_whole": _read_whole(run)}
     if said is None:
-        return {"rows": rows} | whole
+        return {"rows": rows, "attack_comparisons": compared} | whole
     verdict = {"sentence": said.sentence, "standing": said.standing, "words": said.standing_text}
-    return {"rows": _degraded(run, found, rows, said.cell), "verdict": verdict} | whole
+    return {"rows": _degraded(run, found, rows, said.cell), "verdict": verdict, "attack_comparisons": compared} | whole
 
 
 def write_summary(folder: Path) -> Path:
