@@ -94,6 +94,11 @@ def lost_table(path: Path) -> None:
         base.execute("DROP TABLE artefacts")
 
 
+def lost_format(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as base, base:
+        base.execute("DELETE FROM meta WHERE name = 'format'")
+
+
 def random_bytes(path: Path) -> None:
     scrambled(path, 0, path.stat().st_size)
 
@@ -107,7 +112,8 @@ class TestDamagedStore:
         ("damage", "least"),
         [
             (cut_short, 80), (head, ROWS), (middle, 150), (root_of_results, ROWS), (root_of_jobs, ROWS),
-            (one_bit, ROWS - 1), (one_scalar, ROWS), (lost_table, ROWS), (random_bytes, 0), (nothing, 0),
+            (one_bit, ROWS - 1), (one_scalar, ROWS), (lost_table, ROWS), (lost_format, ROWS),
+            (random_bytes, 0), (nothing, 0),
         ],
     )  # fmt: skip
     def test_gives_back_every_readable_row_and_no_other(
@@ -259,6 +265,41 @@ class TestRefuses:
             repair(folder)
         assert (folder / "store.sqlite").read_bytes() == before
 
+    @pytest.mark.parametrize("dry_run", [True, False])
+    @pytest.mark.parametrize("content", [b"notes of mine", b"", "table"])
+    def test_a_folder_that_shows_no_sign_of_a_run(self, content: bytes | str, dry_run: bool, tmp_path: Path) -> None:
+        path = tmp_path / "store.sqlite"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            with closing(sqlite3.connect(path)) as base:
+                base.execute("CREATE TABLE orders (number)")
+        before = path.read_bytes()
+        with pytest.raises(StoreError, match=r"another program's|is not the database of a run"):
+            repair(tmp_path, dry_run=dry_run)
+        assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"store.sqlite": before}
+
+
+class TestGone:
+    def test_and_kept_by_an_earlier_repair_is_only_told_of_by_a_dry_one(self, folder: Path) -> None:
+        (folder / "store.sqlite").rename(folder / "store.sqlite.damaged")
+        assert "store.sqlite.damaged would be put in its place" in repair(folder, dry_run=True).said[0]
+        assert not (folder / "store.sqlite").exists()
+        repair(folder)
+        with Store(folder) as store:
+            assert len(store.rows()) == ROWS
+
+    def test_beside_poisons_is_made_anew_and_leaves_the_poisons(self, tmp_path: Path) -> None:
+        (tmp_path / "poisons" / "p").mkdir(parents=True)
+        (tmp_path / "experiment.json").write_text('{"name": "x"}')
+        assert "store.sqlite is gone" in repair(tmp_path, dry_run=True).said[0]
+        assert not (tmp_path / "store.sqlite").exists()
+        assert repair(tmp_path).faults == 1
+        assert (tmp_path / "poisons" / "p").is_dir()
+        with Store(tmp_path, create=True) as store:
+            assert store.meta() == {"format": 2, "experiment": {"name": "x"}}
+        assert repair(tmp_path).faults == 0
+
 
 def old_run(folder: Path) -> Path:
     """A run folder as release 0.1 wrote it."""
@@ -353,11 +394,15 @@ class TestFiles:
             (crafted / each).write_bytes(b"x")
         (crafted / "networks" / "n.safetensors").write_bytes(b"kept")
         found = repair(crafted, dry_run=True)
-        assert "6 left behind" in found.said[0]
+        assert (
+            "1 left behind by killed jobs, on which no row depends, would be moved to damaged: poisons/x" in found.said
+        )
+        assert "5 left behind" in found.said[1]
         assert all((crafted / each).exists() for each in left)
         assert repair(crafted).faults == 0
         assert not [each for each in left if (crafted / each).exists()]
         assert (crafted / "networks" / "n.safetensors").is_file()
+        assert (crafted / "damaged" / "poisons" / "x" / "poison.safetensors").is_file(), "it took long to craft"
         assert (crafted / "poisons" / "p" / "manifest.json").is_file()
 
 

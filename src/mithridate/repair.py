@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mithridate import artefacts, salvage
+from mithridate import artefacts, orphans, remains, salvage
 from mithridate.database import sentences
 from mithridate.errors import StoreError
 from mithridate.folder_lock import FolderLock
+from mithridate.orphans import free, move_aside
+from mithridate.remains import DATABASE
 from mithridate.store import Artefact, Store
 
-DATABASE = "store.sqlite"
 UNKNOWN = ""
 """The hash of a file of which none was recorded: whatever comes back counts as another."""
 
@@ -46,8 +47,7 @@ def repair(folder: Path, *, dry_run: bool = False) -> Findings:
     :class:`StoreError` where there is no run, where one is under way, or where the disk is full: nothing has then
     changed that a further repair would not finish.
     """
-    if not folder.is_dir() or not _databases(folder):
-        raise StoreError(f"there is no run in '{folder}' (no {DATABASE}); start one with  mithridate run")
+    _check_run(folder)
     found = Findings()
     lock = FolderLock(folder / "store.lock")
     with sentences(folder / DATABASE):
@@ -55,8 +55,8 @@ def repair(folder: Path, *, dry_run: bool = False) -> Findings:
         try:
             if not dry_run:
                 _put_back(folder)
-            elif not (folder / DATABASE).exists():
-                found.wrong(f"{DATABASE} is gone; {_databases(folder)[-1].name} would be put in its place and mended")
+            elif not (folder / DATABASE).exists() and remains.kept(folder):
+                found.wrong(f"{DATABASE} is gone; {remains.kept(folder)[-1].name} would be put in its place and mended")
                 return found
             whole = _mend_database(folder, found, dry_run=dry_run)
             lock.release()
@@ -64,34 +64,56 @@ def repair(folder: Path, *, dry_run: bool = False) -> Findings:
                 with Store(folder, create=not dry_run) as store:
                     _mend_rows(store, found, dry_run=dry_run)
                     _mend_files(store, found, dry_run=dry_run)
-                    _remove_orphans(store, found, dry_run=dry_run)
+                    found.said += orphans.remove(store, dry_run=dry_run)
         finally:
             lock.release()
     return found
 
 
+def _check_run(folder: Path) -> None:
+    """Refuse a folder that shows no sign of a run, before anything in it is touched."""
+    path = folder / DATABASE
+    with sentences(path):
+        signs = bool(remains.of_run(folder)) if folder.is_dir() else False
+        if not path.exists() and not signs:
+            raise StoreError(f"there is no run in '{folder}' (no {DATABASE}); start one with  mithridate run")
+        if not path.exists():
+            return
+        _check_ours(path)
+        if not (signs or (folder / "experiment.json").is_file() or salvage.is_ours(path)):
+            raise StoreError(
+                f"'{path}' is not the database of a run, and nothing beside it (experiment.json, poisons) tells of "
+                "one; nothing was changed"
+            )
+
+
+def _check_ours(path: Path) -> None:
+    """Raise :class:`StoreError` where the database is another program's, or a later release's."""
+    try:
+        Store(path.parent).close()
+    except StoreError as error:
+        if any(words in str(error) for words in ("another program's", "this release reads")):
+            raise
+
+
 def _databases(folder: Path) -> list[Path]:
     """The database and its predecessors, the one moved away last at the end."""
-    before = [each for end in ("damaged", "format1") for each in folder.glob(f"{DATABASE}.{end}*")]
-    before = sorted((each for each in before if not each.name.endswith(("-wal", "-shm"))), key=_age)
-    return [*before, *(each for each in [folder / DATABASE] if each.exists())]
-
-
-def _age(path: Path) -> int:
-    """When a file was moved, as the system tells it."""
-    return path.stat().st_ctime_ns
+    return [*remains.kept(folder), *(each for each in [folder / DATABASE] if each.exists())]
 
 
 def _put_back(folder: Path) -> None:
     """Undo a repair that was killed between moving the old database away and the new one in."""
-    if not (folder / DATABASE).exists():
-        _move(_databases(folder)[-1], folder / DATABASE)
+    if not (folder / DATABASE).exists() and remains.kept(folder):
+        _move(remains.kept(folder)[-1], folder / DATABASE)
 
 
 def _mend_database(folder: Path, found: Findings, *, dry_run: bool) -> bool:
     """Bring the database to where it can be opened; whether it is (it is not after a dry run that found damage)."""
     path, fresh = folder / DATABASE, folder / ".repair" / DATABASE
-    if salvage.is_format_1(path):
+    if not path.exists():
+        found.wrong(f"{DATABASE} is gone, and none was kept: all results are to be computed again")
+        end, work = "gone", salvage.empty
+    elif salvage.is_format_1(path):
         found.wrong(f"{DATABASE} has format 1, of an earlier release")
         end, work = "format1", salvage.upgrade
     else:
@@ -101,7 +123,8 @@ def _mend_database(folder: Path, found: Findings, *, dry_run: bool) -> bool:
         found.wrong(f"{DATABASE} is {wrong}")
         end, work = "damaged", salvage.salvage
     if dry_run:
-        found.said.append("Its rows were not counted; without --dry-run every readable one is kept")
+        if path.exists():
+            found.said.append("Its rows were not counted; without --dry-run every readable one is kept")
         return False
     shutil.rmtree(fresh.parent, ignore_errors=True)
     try:
@@ -112,6 +135,9 @@ def _mend_database(folder: Path, found: Findings, *, dry_run: bool) -> bool:
     finally:
         shutil.rmtree(fresh.parent, ignore_errors=True)
     rows = f"{saved.rows} row{'s' * (saved.rows != 1)}"
+    if not kept.exists():
+        found.said.append(f"Made a new, empty {DATABASE}")
+        return True
     found.said.append(f"Saved {rows} into a new {DATABASE}; the old one is kept as {kept.name}")
     if saved.dropped:
         found.said.append(f"{saved.dropped} more were found, but are not what was written, and were left out")
@@ -123,11 +149,10 @@ def _mend_database(folder: Path, found: Findings, *, dry_run: bool) -> bool:
 def _diagnosis(path: Path) -> str:
     """What is wrong with the database; raises :class:`StoreError` where it is not ours to mend."""
     wrong = salvage.diagnosis(path)
+    _check_ours(path)
     try:
         Store(path.parent).close()
-    except StoreError as error:
-        if any(words in str(error) for words in ("another program's", "this release reads")):
-            raise
+    except StoreError:
         return wrong or "empty"
     return wrong
 
@@ -205,54 +230,7 @@ def _set_aside(folder: Path, artefact: Artefact) -> None:
     path = folder / artefact.path
     path = path.parent if artefact.path.startswith("poisons/") else path
     if path.exists():
-        aside = _free(folder / "damaged" / path.relative_to(folder))
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(aside)
-
-
-def _remove_orphans(store: Store, found: Findings, *, dry_run: bool) -> None:
-    """Remove what killed jobs left behind: files that no row depends on, and notes of jobs that are done."""
-    orphans = list(_orphans(store))
-    if not orphans:
-        return
-    some = ", ".join(str(each.relative_to(store.folder)) for each in orphans[:3])
-    verb = "would be removed" if dry_run else "were removed"
-    found.said.append(f"{len(orphans)} left behind by killed jobs, on which no row depends, {verb}: {some}")
-    if not dry_run:
-        for each in orphans:
-            shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
-
-
-def _orphans(store: Store) -> Iterator[Path]:
-    folder, known = store.folder, {each.path for each in store.artefacts()}
-    sets = {path.split("/")[1] for path in known if path.startswith("poisons/")}
-    if "plan" not in store.meta():  # the queue was lost or is of an older format: nobody knows what is left behind
-        return
-    left = {entry.key for entry in store.queue.entries(("waiting", "running", "failed", "lost"))}
-    for each in _inside(folder / "poisons"):
-        if each.name not in sets:
-            yield each
-    for each in _inside(folder / "dropped"):
-        if f"dropped/{each.name}" not in known and not _named_in_rows(store, each):
-            yield each
-    for each in _inside(folder / "notes"):
-        if each.name not in left:
-            yield each
-    yield from folder.glob(".summary.json.*")
-    yield from folder.glob(".experiment.json.*")
-    yield from folder.glob(".report.html.*")
-    yield from (folder / "networks").glob("*.partial")
-    yield from (folder / "memory").glob("*.partial")
-
-
-def _named_in_rows(store: Store, picture: Path) -> bool:
-    """Whether a row of a run of format 1, which recorded no files, names a picture."""
-    rows = store.rows(keys=[picture.name.partition(".")[0]])
-    return any(row.get("dropped_images") == f"dropped/{picture.name}" for row in rows)
-
-
-def _inside(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+        move_aside(folder, path)
 
 
 def _move(old: Path, new: Path) -> None:
@@ -269,7 +247,7 @@ def _swap(path: Path, fresh: Path, end: str) -> Path:
     """
     before = _databases(path.parent)[:-1]
     twins = [each for each in before if filecmp.cmp(each, path, shallow=False)]  # of a repair that was killed here
-    kept = twins[0] if twins else _free(path.with_name(f"{path.name}.{end}"))
+    kept = twins[0] if twins else free(path.with_name(f"{path.name}.{end}"))
     for more in ("-wal", "-shm", ""):
         old = path.with_name(path.name + more)
         if old.exists():
@@ -288,15 +266,6 @@ def _twin(old: Path, new: Path, between: Path) -> None:
     except OSError:
         shutil.copy2(old, between)
         between.replace(new)
-
-
-def _free(path: Path) -> Path:
-    """The path, or the first numbered one like it that nothing has."""
-    number, found = 1, path
-    while found.exists():
-        number += 1
-        found = path.with_name(f"{path.name}-{number}")
-    return found
 
 
 def _jobs(number: int) -> str:

@@ -48,6 +48,8 @@ def diagnosis(path: Path) -> str:
             gone = sorted(set(schema.TABLES) - schema.tables(base))
             if gone:
                 return f"damaged: it lacks the table {gone[0]}"
+            if base.execute("SELECT 1 FROM meta WHERE name = 'format'").fetchone() is None:
+                return "damaged: it does not tell its format"
             broken = sum(map(len, _broken(base)))
             return f"damaged: {broken} row{'s' * (broken != 1)} not as written" if broken else ""
     except sqlite3.Error as error:
@@ -71,6 +73,13 @@ def salvage(old: Path, new: Path) -> Saved:
     return Saved(rows=rows, dropped=bad, unread=bool(unread))
 
 
+def empty(old: Path, new: Path) -> Saved:
+    """Make a new database in place of one that is gone."""
+    with sentences(new):
+        _fresh(new).close()
+    return Saved(rows=0, dropped=0, unread=False)
+
+
 def upgrade(old: Path, new: Path) -> Saved:
     """Write what can be read of a database of format 1 in the present format. ``old`` is only read."""
     unread: list[bool] = []
@@ -92,6 +101,15 @@ def upgrade(old: Path, new: Path) -> Saved:
         base.executemany("INSERT INTO failures (key, kind, message, trace, created) VALUES (?, ?, ?, ?, ?)", failures)
         _queue_of_rows(base)
     return Saved(rows=len(rows), dropped=len(found) - len(rows), unread=bool(unread))
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a database can be read far enough to see tables of ours."""
+    try:
+        with closing(connect(path, reading=True)) as base:
+            return len(schema.tables(base) & set(schema.TABLES)) > 1
+    except sqlite3.Error:
+        return False
 
 
 def is_format_1(path: Path) -> bool:

@@ -78,6 +78,12 @@ def check(base: sqlite3.Connection, path: Path) -> None:
             f"'{path}' has format 1, of an earlier release; bring it up to date (a copy is kept) with  "
             f"mithridate repair {path.parent}"
         )
+    if version is None and {"key", "kind"} <= _columns(base, "results"):
+        raise StoreError(
+            f"'{path}' is damaged (it does not tell its format); mend it with  mithridate repair {path.parent}"
+        )
+    if version is None:
+        raise StoreError(f"'{path}' is another program's database; choose another folder")
     if version != FORMAT:
         raise StoreError(f"'{path}' has format {version}, but this release reads format {FORMAT}; use a newer release")
     if not found >= set(TABLES):
@@ -85,9 +91,13 @@ def check(base: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"'{path}' is damaged (it lacks: {gone}); mend it with  mithridate repair {path.parent}")
 
 
+def _columns(base: sqlite3.Connection, table: str) -> set[str]:
+    return {name for _, name, *_ in base.execute(f"PRAGMA table_info({table})")}
+
+
 def _version(base: sqlite3.Connection) -> int | str | None:
     """The format that the database names."""
-    if {name for _, name, *_ in base.execute("PRAGMA table_info(meta)")} < {"name", "value"}:
+    if not {"name", "value"} <= _columns(base, "meta"):
         return None
     found = base.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
     text = str(found[0]) if found else None

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mithridate import schema
+from mithridate import remains, schema
 from mithridate.database import connect, sentences, transaction
 from mithridate.errors import StoreError
 from mithridate.folder_lock import FolderLock
@@ -73,7 +73,7 @@ class Store:
         if not create and not self.path.is_file():
             raise StoreError(f"there is no run in '{self.folder}' (no store.sqlite); start one with  mithridate run")
         if create and not (self.path.is_file() and self.path.stat().st_size):
-            _refuse_remains(self.folder)
+            remains.refuse(self.folder)
         self._lock = FolderLock(self.folder / "store.lock")
         with sentences(self.path):
             if create:
@@ -280,26 +280,6 @@ class Store:
     def poison_folder(self, key: str) -> Path:
         """Where the poison set of a craft job lies."""
         return self.folder / "poisons" / key
-
-
-def remains(folder: Path) -> list[str]:
-    """What a folder holds of a run besides its database: the names of poison sets' folder and of kept databases."""
-    kept = [each for end in ("damaged", "format1") for each in folder.glob(f"store.sqlite.{end}*")]
-    poisons = folder / "poisons"
-    found = [poisons] if poisons.is_dir() and any(poisons.iterdir()) else []
-    found += [each for each in [folder / ".repair"] if each.is_dir()]
-    return [each.name for each in [*sorted(kept), *found]]
-
-
-def _refuse_remains(folder: Path) -> None:
-    """Refuse to begin where a run has lost its database: a new, empty one would let its poisons go as orphans."""
-    with sentences(folder / "store.sqlite"):
-        found = remains(folder)
-    if found:
-        raise StoreError(
-            f"'{folder}' holds what is left of a run ({', '.join(found[:3])}), but its store.sqlite is gone; mend it "
-            f"with  mithridate repair {folder}  or choose another folder with --out"
-        )
 
 
 def write_atomically(path: Path, text: str) -> None:
