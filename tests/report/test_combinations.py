@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from mithridate.report.combinations import cells
-from mithridate.report.load import read
+from mithridate.report.ledger import Fact, Ledger
+from mithridate.report.load import Run, read
 from mithridate.store import Store
 from tests.report.fabricate import add_craft
 from tests.report.fabricate_defenses import EPIC, NONE, Made, add_defended, controls, fabricate_defenses, filtered
@@ -61,3 +64,20 @@ def test_rows_written_before_another_defense_was_asked_for_are_no_contradiction(
             add_defended(store, "attack", trial, Made(name="oracle-filter", success=0.0), control_of=names)
     (cell,) = cells(read(tmp_path))
     assert cell.control_of == ("epic", "deep-knn")
+
+
+def test_what_the_ledger_calls_an_oracle_is_one_though_no_row_was_read_that_says_so(tmp_path: Path):
+    """Of a very large run, only scalars are read of most networks, and those do not say it."""
+    run = read(fabricate_defenses(tmp_path, [NONE, Made(name="mixup", success=0.3)], trials=1, runs=1))
+    told = Fact(who="attacker", what="everything", value="the victim's weights", oracle=True, where="")
+    plain = cells(run)
+    places = {(cell.attack, cell.scenario, cell.victim): (told,) for cell in plain}
+    assert not any(cell.oracle for cell in plain)
+    attacked = type(run)(**{**_fields(run), "ledger": Ledger(attackers=places)})
+    assert all(cell.oracle for cell in cells(attacked))
+    defended = type(run)(**{**_fields(run), "ledger": Ledger(stacks={("mixup",): (told,)})})
+    assert [cell.oracle for cell in cells(defended)] == [False, True]
+
+
+def _fields(run: Run) -> dict[str, Any]:
+    return {each.name: getattr(run, each.name) for each in fields(run)}

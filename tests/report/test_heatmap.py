@@ -106,6 +106,20 @@ def test_an_oracle_is_stamped_and_earns_no_credit(first: Heatmap):
         assert not shown.credited
 
 
+def test_an_oracle_earns_no_credit_however_clearly_lower_its_number_is(found: list[Board]):
+    line = next(line for line in found[0].lines if line.standing == "landed")
+
+    def credited(entry: Entry) -> bool:
+        shown = heatmaps([replace(found[0], lines=(replace(line, entries=(entry,) * len(line.entries)),))])
+        assert shown is not None
+        return shown.credited
+
+    for worth in ("beyond", "lower"):
+        entry = replace(line.entries[1], worth=worth, oracle=False)
+        assert credited(entry)
+        assert not credited(replace(entry, oracle=True))
+
+
 def test_an_attack_that_is_an_oracle_stamps_its_own_numbers_and_no_others(tmp_path: Path):
     grid = Grid(trials=2, runs=1, holes=False, scenarios=((0.1, 0.04),), oracle_attack="bullseye-polytope")
     told = read(fabricate_grid(tmp_path, grid))

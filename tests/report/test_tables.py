@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from mithridate.report import combinations, tables
 from mithridate.report.load import read
 from mithridate.store import Store
-from tests.report.fabricate import add_craft, add_victim, fabricate, plan
+from tests.report.fabricate import CLASSES, add_craft, add_victim, fabricate, plan
 from tests.report.fabricate_polytopes import BULLSEYE, SOURCE, fabricate_polytopes
 
 SHAPE = {
@@ -52,7 +52,7 @@ def row(folder: Path) -> dict:
 
 def test_rows_have_the_promised_shape(folder: Path):
     written = json.loads(tables.write_summary(folder).read_text())
-    assert list(written) == ["rows", "power", "seconds_saved", "read_whole"]
+    assert list(written) == ["rows", "power", "stopped", "seconds_saved", "read_whole"]
     assert [each["defense"] for each in written["rows"]] == ["none", "epic 0.1"]
     for each in written["rows"]:
         assert {name: type(each[name]) for name in SHAPE} == SHAPE
@@ -81,6 +81,20 @@ def test_accuracies_are_means_over_trainings_with_students_t(by_hand: Path):
     assert found["clean_accuracy"] == pytest.approx({"mean": 0.85, "low": 0.85 - half, "high": 0.85 + half}, abs=1e-6)
     one = found["accuracy_without_poison"]  # one training judged on two trials: its spread is not known
     assert one == {"mean": pytest.approx(0.895), "low": None, "high": None}
+
+
+@pytest.mark.parametrize(("values", "low", "high"), [((0.99, 0.95), 0.7158759, 1.0), ((0.9, 0.9), None, None)])
+def test_accuracies_stay_within_0_and_1_and_equal_ones_have_no_bounds(
+    tmp_path: Path, values: tuple[float, float], low: float | None, high: float | None
+) -> None:
+    """Mean 0.97, half width 12.7062 * 0.02: the upper bound would be 122 %. Of equal ones no spread is known."""
+    with Store(tmp_path, create=True) as store:
+        store.describe(classes=list(CLASSES))
+        for trial, value in enumerate(values):
+            add_victim(store, "attack", trial, hit=True, clean_accuracy=value)
+    (row,) = tables.summary(read(tmp_path))["rows"]
+    mean = sum(values) / 2
+    assert row["clean_accuracy"] == pytest.approx({"mean": mean, "low": low, "high": high}, abs=1e-6)
 
 
 def test_time_adds_up_and_memory_is_the_largest(by_hand: Path):
@@ -113,6 +127,7 @@ def test_an_empty_run_has_an_empty_summary(tmp_path: Path):
     assert json.loads(tables.write_summary(tmp_path).read_text()) == {
         "rows": [],
         "power": None,
+        "stopped": None,
         "seconds_saved": 0,
         "read_whole": None,
     }

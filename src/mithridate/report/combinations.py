@@ -83,7 +83,9 @@ def _cells(run: Run) -> list[Cell]:
             (attack, scenario, victim, defense),
             crafts=crafts.get((attack, scenario), ()),
             control_of=controls[defense],
-            oracle=(attack, defense) in told or defense in always,
+            oracle=(attack, defense) in told
+            or defense in always
+            or any(fact.oracle for fact in run.ledger.of(attack, scenario, victim, defense)),
             asked=asked,
         )
         for attack, scenario in poisoners

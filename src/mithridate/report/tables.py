@@ -23,6 +23,9 @@ from mithridate.report.stopped import sequential, stopping
 from mithridate.stats import Difference, Estimate
 from mithridate.store import write_atomically
 
+_EQUAL = 1e-9
+"""Intervals of means narrower than this are of values that agree."""
+
 
 def summary(run: Run) -> dict[str, Any]:
     """The table as JSON-able rows. Combinations without a judged network are left out: they are no zeros.
@@ -230,8 +233,8 @@ def _sequential(run: Run, cell: Cell) -> dict[str, float] | None:
 
 
 def _mean(estimate: Estimate | None) -> dict[str, float | None] | None:
-    """A mean with its interval; of a single training nothing is known but its value."""
-    if estimate is not None and estimate.victims < 2:
+    """A mean with its interval; of a single training, or of equal ones, nothing is known but the value."""
+    if estimate is not None and (estimate.victims < 2 or estimate.high - estimate.low < _EQUAL):
         return {"mean": estimate.mean, "low": None, "high": None}
     return dict(_interval(estimate) or {}) or None
 
