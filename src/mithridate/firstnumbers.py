@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from mithridate.sequential import confidence_sequence
 from mithridate.stats import mean_interval, rate
 from mithridate.store import Store
 
@@ -29,6 +30,8 @@ class FirstNumber:
     high: float
     trials: int
     victims: int
+    interval: str | None = None
+    """``sequential`` where the interval holds however often one looks; None for an ordinary one."""
 
     @property
     def words(self) -> str:
@@ -41,7 +44,8 @@ class FirstNumber:
 def first_numbers(folder: Path) -> list[FirstNumber]:
     """Every combination with judged networks, in the order of the experiment: undefended ones of the base first.
 
-    The intervals are those of the report. Raises :class:`StoreError` where there is no run.
+    The intervals are those of the report: where trials are added until a rate is known well enough, the ones that hold
+    however often one looks. Raises :class:`StoreError` where there is no run.
     """
     trials: dict[tuple[Any, ...], dict[int, list[float]]] = {}
     with Store(folder) as store:
@@ -55,11 +59,13 @@ def first_numbers(folder: Path) -> list[FirstNumber]:
     graded = isinstance(goal, dict) and goal.get("name") == "degrade"
     names = meta.get("names") if isinstance(meta.get("names"), dict) else {}
     ordered = sorted(trials, key=lambda place: _order(names or {}, place))
-    return [_number(place, list(trials[place].values()), graded) for place in ordered]
+    looked = isinstance(meta.get("sequential"), dict)
+    return [_number(place, list(trials[place].values()), graded, looked) for place in ordered]
 
 
-def _number(place: Sequence[Any], groups: Sequence[Sequence[float]], graded: bool) -> FirstNumber:
-    found = mean_interval([sum(each) / len(each) for each in groups]) if graded else rate(groups)
+def _number(place: Sequence[Any], groups: Sequence[Sequence[float]], graded: bool, looked: bool) -> FirstNumber:
+    means = [sum(each) / len(each) for each in groups]
+    found = confidence_sequence(means) if looked else mean_interval(means) if graded else rate(groups)
     attack, scenario, victim, defense = place
     return FirstNumber(
         attack=str(attack),
@@ -70,6 +76,7 @@ def _number(place: Sequence[Any], groups: Sequence[Sequence[float]], graded: boo
         high=min(1.0, found.high),
         trials=len(groups),
         victims=sum(map(len, groups)),
+        interval="sequential" if looked else None,
     )
 
 

@@ -52,7 +52,7 @@ def row(folder: Path) -> dict:
 
 def test_rows_have_the_promised_shape(folder: Path):
     written = json.loads(tables.write_summary(folder).read_text())
-    assert list(written) == ["rows", "power", "stopped", "seconds_saved", "read_whole"]
+    assert list(written) == ["rows", "attack_comparisons", "power", "stopped", "seconds_saved", "read_whole"]
     assert [each["defense"] for each in written["rows"]] == ["none", "epic 0.1"]
     for each in written["rows"]:
         assert {name: type(each[name]) for name in SHAPE} == SHAPE
@@ -126,6 +126,7 @@ def test_an_empty_run_has_an_empty_summary(tmp_path: Path):
         pass
     assert json.loads(tables.write_summary(tmp_path).read_text()) == {
         "rows": [],
+        "attack_comparisons": [],
         "power": None,
         "stopped": None,
         "seconds_saved": 0,

@@ -147,6 +147,8 @@ def _head(rows: Sequence[Mapping[str, object]], title: str, shared: Sequence[str
     if box:
         meaning = f" ({KNOWLEDGE[str(box)]})" if str(box) in KNOWLEDGE else ""
         lines.append(f"  knowledge: {box}{meaning}")
+    if any(row.get("interval") == "sequential" for row in rows):
+        lines.append("  intervals: sequential, so they hold however often one looks")
     return [Text(title, style="italic"), *map(Text, lines)]
 
 

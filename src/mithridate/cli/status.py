@@ -181,7 +181,8 @@ def _first(folder: Path, found: Overview) -> list[Any]:
         table.add_column(name, justify="right" if name in names[2:] else "left", overflow="fold")
     for each in first:
         table.add_row(*map(Text, [each.attack, each.defense, each.words, str(each.trials)]))
-    shown: list[Any] = [Text(f"Numbers so far: {numbers[0].place}"), table]
+    said = "; intervals that hold however often one looks" if first[0].interval else ""
+    shown: list[Any] = [Text(f"Numbers so far: {numbers[0].place}{said}"), table]
     left = len(numbers) - len(first)
     if left:
         shown.append(Text(f"  {left} further combination{'s' * (left != 1)}: see  mithridate report {folder}"))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mithridate.report.load import Control, Craft, Run, Victim
 from mithridate.report.means import average
-from mithridate.report.remembering import Networks, networks, remembered
+from mithridate.report.remembering import Networks, is_sequential, networks, remembered
 from mithridate.report.values import items, mapping
+from mithridate.sequential import confidence_sequence
 from mithridate.stats import Estimate, mean_interval, rate
 
 T = TypeVar("T")
@@ -129,7 +130,9 @@ def chosen(found: Sequence[Cell]) -> Cell | None:
 def success(victims: Sequence[Victim]) -> Estimate | None:
     """The rate of success with its interval, clustered by trial; None where nothing was run.
 
-    Shares of test rows, which attacks that degrade are judged by, are averaged instead.
+    Shares of test rows, which attacks that degrade are judged by, are averaged instead. Where trials were added until
+    a rate was known well enough, the interval is the one that holds however often one looked
+    (:func:`mithridate.sequential.confidence_sequence`), of the mean over trials.
     """
     return remembered(victims, "success", lambda: _success(victims))
 
@@ -137,6 +140,9 @@ def success(victims: Sequence[Victim]) -> Estimate | None:
 def _success(victims: Sequence[Victim]) -> Estimate | None:
     if any(victim.graded for victim in victims):
         return average(victims)
+    if victims and is_sequential(victims):
+        found = confidence_sequence([sum(values) / len(values) for values in by_trial(victims)])
+        return Estimate(mean=found.mean, low=found.low, high=found.high, trials=found.trials, victims=len(victims))
     return rate(by_trial(victims)) if victims else None
 
 
@@ -154,7 +160,10 @@ def _accuracy(victims: Sequence[Victim]) -> Estimate | None:
         if victim.clean_accuracy is not None:
             trainings.setdefault(victim.training, []).append(victim.clean_accuracy)
     means = [sum(values) / len(values) for values in trainings.values()]
-    return mean_interval(means) if means else None
+    if not means:
+        return None
+    found = mean_interval(means)
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def by_trial(victims: Sequence[Victim]) -> list[list[float]]:
@@ -181,6 +190,9 @@ def planned(run: Run, cell: Cell) -> int | None:
         return None
     if not in_base_scenario(run, cell) and isinstance(varied, int) and varied > 0:
         count = min(count, varied)
+    note = mapping(run.sequential)
+    if note.get("reached"):  # it stopped on purpose
+        count = min(count, int(note["trials"]))
     return count * runs if count * runs > len(cell.poisoned) else None
 
 
@@ -242,6 +254,7 @@ class _Groups:
             found = (self._run.victims[k] for k in heapq.merge(*(self._index[place] for place in there)))
             kept = found if trials is None else (each for each in found if each.trial in trials)
             self._found[there, trials] = Networks(kept)
+            self._found[there, trials].sequential = self._run.sequential is not None
         return self._found[there, trials]
 
 

@@ -23,6 +23,13 @@ def head(found: Beside) -> list[str]:
     lines += [f"Compared under other names: {listed(found.renamed)}."] if found.renamed else []
     left = [f"{plural(count, 'job')} of the {name}" for count, name in zip(found.left, _NAMES, strict=True) if count]
     lines += [f"Not done yet: {listed(left)}."] if left else []
+    lines += [f"The {name} run: {said}." for said, name in zip(found.stopped, _NAMES, strict=True) if said]
+    if any(found.looked):
+        which = listed([f"the {name} run" for looked, name in zip(found.looked, _NAMES, strict=True) if looked])
+        lines.append(
+            f"The number of trials of {which} was chosen by looking at results: its rates have intervals that allow "
+            "for that, while tests and intervals of differences are those of as many trials fixed in advance."
+        )
     lines += [f"{plural(found.alone, 'cell')} only one of them has."] if found.alone else []
     if not found.pairs:
         lines.append("They have no cell with results over the same trials, so there is nothing to compare.")
@@ -83,9 +90,11 @@ def as_json(found: Beside) -> dict[str, Any]:
         "second": str(found.second),
         "paired": not found.sameness.unpaired,
         "not_the_same_trials": list(found.sameness.unpaired),
+        "trials_chosen_by_looking": list(found.looked),
         "other_differences": list(found.sameness.other),
         "renamed": list(found.renamed),
         "jobs_left": list(found.left),
+        "stopped": [said or None for said in found.stopped],
         "cells_of_one_alone": found.alone,
         "pairs": [as_row(pair) for pair in found.pairs],
     }

@@ -12,8 +12,9 @@ from mithridate.errors import ConfigError
 from mithridate.pairing import Bootstrap, McNemar, bootstrap, holm, mcnemar, single_hits, unpaired
 from mithridate.report.combinations import Cell, cells, same_attack, success
 from mithridate.report.means import average, gap
-from mithridate.report.remembering import networks
+from mithridate.report.remembering import like, networks
 from mithridate.report.sameness import Opened, Sameness, opened, sameness
+from mithridate.report.stopped import notice
 from mithridate.report.verdict import standing
 from mithridate.stats import Difference, Estimate, paired
 
@@ -58,7 +59,11 @@ class Beside:
     alone: int
     """Cells with results that only one of the runs has."""
     left: tuple[int, int]
-    """Jobs not done in each."""
+    """Jobs not done in each; none are missing where it stopped on purpose."""
+    stopped: tuple[str, str] = ("", "")
+    """Why each stopped before all of its trials; empty where it did not on purpose."""
+    looked: tuple[bool, bool] = (False, False)
+    """Whether the number of trials of each was chosen by looking at results."""
 
 
 def compare(folders: Sequence[Path]) -> list[Beside]:
@@ -131,8 +136,15 @@ def _beside(first: Opened, second: Opened) -> Beside:
         renamed=tuple(f"{axis}: {old} in the first, {new} in the second" for axis, (old, new) in names.items()),
         pairs=tuple(pairs),
         alone=len(mine) + len(its) - 2 * len(matched),
-        left=(first.left, second.left),
+        left=(_missing(first), _missing(second)),
+        stopped=(notice(first.run), notice(second.run)),
+        looked=(first.run.sequential is not None, second.run.sequential is not None),
     )
+
+
+def _missing(one: Opened) -> int:
+    """Jobs not done; those that a run which stopped on purpose does without are not missing."""
+    return 0 if notice(one.run) else one.left
 
 
 def _renamed(ours: Sequence[Cell], theirs: Sequence[Cell]) -> dict[str, tuple[str, str]]:
@@ -159,7 +171,8 @@ def _pair(one: Cell, two: Cell, ours: Sequence[Cell], theirs: Sequence[Cell], sa
     if not shared:
         return None
     one, two = (
-        replace(each, poisoned=networks([v for v in each.poisoned if v.trial in shared])) for each in (one, two)
+        replace(each, poisoned=like((v for v in each.poisoned if v.trial in shared), each.poisoned))
+        for each in (one, two)
     )
     return _of(one, two, ours, theirs, *_together(one, two, shared))
 

@@ -20,7 +20,7 @@ from mithridate.report.combinations import Cell, same_attack, success
 from mithridate.report.effects import Effect, drops, effect, mean
 from mithridate.report.load import Victim
 from mithridate.report.means import gap
-from mithridate.report.remembering import Networks, networks, remembered_of_both
+from mithridate.report.remembering import Networks, like, networks, remembered_of_both
 from mithridate.report.verdict import standing
 from mithridate.stats import Difference, Estimate, mean_interval, paired
 
@@ -209,7 +209,7 @@ def _difference(own: Sequence[Victim], its: Sequence[Victim], trials: Set[int]) 
 def _within(victims: Sequence[Victim], trials: Set[int]) -> Networks:
     """The networks of some trials; all of them, with what they remember, where those are all their trials."""
     found = networks(victims)
-    return found if found.trials.keys() <= trials else Networks(each for each in found if each.trial in trials)
+    return found if found.trials.keys() <= trials else like((each for each in found if each.trial in trials), found)
 
 
 def _by_trial(victims: Sequence[Victim], trials: Set[int]) -> list[list[float]]:

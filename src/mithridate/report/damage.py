@@ -39,7 +39,7 @@ def damage(run: Run, found: Sequence[Cell]) -> Verdict | None:
         counts=counts,
         details=(
             _effort(cell, goal),
-            *stopped.sentences(stopped.stopping(run.sequential), cell),
+            *stopped.sentences(stopped.stopping(run.sequential)),
             *_unmoved(run, cell),
             *knowledge(cell),
             *_overall(cell, goal),

@@ -13,7 +13,8 @@ from mithridate.report.combinations import cells
 from mithridate.report.load import read
 from mithridate.report.protocols import Protocol, apart, differences
 from mithridate.report.settings import differing
-from mithridate.report.standings import Fact, facts
+from mithridate.report.standings import Fact, facts, is_unfinished
+from mithridate.report.stopped import notice
 from mithridate.report.tables import summary
 from mithridate.report.words import plural
 
@@ -64,7 +65,9 @@ class Entrant:
     date: str
     version: str
     jobs: str
-    """As in: 30 of 200 jobs; empty where all are done."""
+    """As in: 30 of 200 jobs; empty where all are done, or the run stopped on purpose."""
+    stopped: str
+    """Why the run has no more trials, where it stopped on purpose."""
     trials: str
 
 
@@ -189,14 +192,14 @@ def _labels(folders: Sequence[Path]) -> dict[Path, str]:
 def _read(folder: Path, label: str) -> tuple[Entrant, list[Fact]]:
     run = read(folder)
     found = facts(run, label, cells(run), summary(run)["rows"])
-    unfinished = run.planned is not None and run.done < run.planned
     first = found[0] if found else None
     entrant = Entrant(
         name=label,
         title=run.title,
         date=first.date if first else "",
         version=str(run.environment.get("mithridate") or "unknown"),
-        jobs=f"{run.done} of {plural(run.planned or 0, 'job')}" if unfinished else "",
+        jobs=f"{run.done} of {plural(run.planned or 0, 'job')}" if is_unfinished(run) else "",
+        stopped=notice(run),
         trials=str(run.experiment.get("trials") or "unknown"),
     )
     return entrant, found

@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable, Sequence
 from scipy.stats import t
 
 from mithridate.report.load import Victim
-from mithridate.report.remembering import remembered, remembered_of_both
+from mithridate.report.remembering import is_sequential, remembered, remembered_of_both
+from mithridate.sequential import confidence_sequence
 from mithridate.stats import Difference, Estimate, mean_interval, sign_flip
 
 _SPREAD = 1e-6
@@ -26,7 +27,8 @@ def average(victims: Sequence[Victim], value: Value = of_success) -> Estimate | 
 
     The parts are trials, each by the mean of its victims; where one training is judged on several trials (clean victims
     that all trials share), they are trainings. A single part has no spread, nor have equal ones: their interval is the
-    mean itself, which the words for it do not show as one, because it is no certainty.
+    mean itself, which the words for it do not show as one, because it is no certainty. Where trials were added until a
+    rate was known well enough, the interval over trials is the one that holds however often one looked.
     """
     if value is of_success:
         return remembered(victims, "average", lambda: _average(victims, value))
@@ -39,6 +41,9 @@ def _average(victims: Sequence[Victim], value: Value) -> Estimate | None:
         return None
     found = mean_interval([sum(each) / len(each) for each in parts])
     count = len({victim.training for victim in victims})
+    if is_sequential(victims) and not _is_shared(victims):
+        sure = confidence_sequence([min(1.0, max(0.0, _mean(each))) for each in parts])
+        return Estimate(mean=found.mean, low=sure.low, high=sure.high, trials=found.trials, victims=count)
     low, high = max(0.0, found.low), min(1.0, found.high)
     if _error([sum(each) / len(each) for each in parts]) < _SPREAD:
         low = high = found.mean

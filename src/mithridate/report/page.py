@@ -28,6 +28,7 @@ from mithridate.report import (
     polytopes,
     publications,
     settings,
+    stopped,
     stripes,
     tradeoff,
     trials,
@@ -111,6 +112,7 @@ def _content(run: Run) -> dict[str, Any]:
     striped = campaign["stripes"] is not None
     return {
         "run": run,
+        "stopped": stopped.notice(run),
         **dressing(),
         "goal": goal,
         "verdict": damage.damage(run, found) if goal else verdict.verdict(run),

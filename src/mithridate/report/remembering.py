@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ class Remembering:
 class Networks(tuple["Victim", ...], Remembering):
     """The networks of one control of one combination, in the order of the run."""
 
+    sequential = False
+    """Whether the number of their trials was chosen by looking at results, and intervals must allow for it."""
+
     @property
     def trials(self) -> dict[int, list[Victim]]:
         """The networks of every trial, in the order in which trials first come."""
@@ -35,6 +38,18 @@ class Networks(tuple["Victim", ...], Remembering):
 def networks(victims: Sequence[Victim]) -> Networks:
     """Networks that remember; those that do already as they are."""
     return victims if isinstance(victims, Networks) else Networks(victims)
+
+
+def like(victims: Iterable[Victim], other: Sequence[Victim]) -> Networks:
+    """Networks whose trials were chosen as those of ``other`` were."""
+    found = Networks(victims)
+    found.sequential = is_sequential(other)
+    return found
+
+
+def is_sequential(victims: Sequence[Victim]) -> bool:
+    """Whether the number of their trials was chosen by looking at results."""
+    return isinstance(victims, Networks) and victims.sequential
 
 
 def remembered(victims: Sequence[Victim], name: str, compute: Callable[[], T]) -> T:

@@ -12,6 +12,7 @@ from mithridate.report.combinations import Cell
 from mithridate.report.fates import attackers
 from mithridate.report.load import Run
 from mithridate.report.protocols import Protocol, protocol
+from mithridate.report.stopped import notice, stopped
 from mithridate.report.values import items, mapping
 from mithridate.report.verdict import Standing, standing
 from mithridate.store import Store
@@ -74,6 +75,8 @@ class Fact:
     date: str
     version: str
     unfinished: bool
+    stopped: str = ""
+    """Why the run has no more trials, where it stopped on purpose; such a one is not unfinished."""
 
 
 def facts(run: Run, label: str, found: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Fact]:
@@ -87,7 +90,7 @@ def facts(run: Run, label: str, found: Sequence[Cell], rows: Sequence[Mapping[st
         if cell.defense == "none" and cell.poisoned
     }
     protocols: dict[tuple[str, str], Protocol] = {}
-    digest, date, unfinished = *_of_store(run), run.planned is not None and run.done < run.planned
+    digest, date, unfinished = *_of_store(run), is_unfinished(run)
     made = []
     for row in rows:
         where = (row["scenario"], row["victim"])
@@ -98,6 +101,11 @@ def facts(run: Run, label: str, found: Sequence[Cell], rows: Sequence[Mapping[st
         landed = stood.get((row["attack"], *where))
         made.append(_fact(run, row, protocols[where], landed, date, unfinished))
     return made
+
+
+def is_unfinished(run: Run) -> bool:
+    """Whether planned jobs are not done; those that a run which stopped on purpose does without are not missing."""
+    return run.planned is not None and run.done < run.planned and not stopped(run)
 
 
 def _fact(
@@ -132,6 +140,7 @@ def _fact(
         date=date,
         version=str(run.environment.get("mithridate") or "unknown"),
         unfinished=unfinished,
+        stopped=notice(run),
     )
 
 

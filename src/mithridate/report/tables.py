@@ -19,7 +19,8 @@ from mithridate.report.effects import certified, effect
 from mithridate.report.load import Run, read
 from mithridate.report.means import average, gap
 from mithridate.report.powers import power
-from mithridate.report.stopped import sequential, stopping
+from mithridate.report.remembering import is_sequential
+from mithridate.report.stopped import notice, sequential, stopping
 from mithridate.stats import Difference, Estimate
 from mithridate.store import write_atomically
 
@@ -33,8 +34,11 @@ def summary(run: Run) -> dict[str, Any]:
     ``success``, ``base_rate`` (networks trained on clean data, judged on the same targets) and ``noise_control`` (the
     same rows with random noise of the same size) are rates in [0, 1] with 95 % intervals clustered by trial;
     ``base_rate`` and ``noise_control`` are null where they were not run. Accuracies are means in [0, 1] with
-    Student's t intervals; ``sequential`` (null for an ordinary run) is the interval of the mean over trials that holds
-    where trials were added until a rate was known well enough. ``seconds`` adds up crafts and poisoned trainings;
+    Student's t intervals. Where trials were added until a rate was known well enough, ``interval`` is ``sequential``
+    (else null): ``success`` and the rates beside it have intervals that hold however often one looked, and
+    ``sequential`` repeats that of the success; ``stopped`` says in words why such a run has no more trials.
+
+    ``seconds`` adds up crafts and poisoned trainings;
     ``peak_memory`` is in bytes.
 
     ``box`` is what the attacker knows of the victim (``white-box``, ``grey-box``, ``black-box``; null where that was
@@ -70,7 +74,8 @@ def summary(run: Run) -> dict[str, Any]:
     rows = [row for group in _groups(found) for row in _rows(run, group)]
     compared = attack_pairs.rows(run, every)
     said = damage(run, every)
-    whole = {"power": power(found), "seconds_saved": run.seconds_saved, "read_whole": _read_whole(run)}
+    whole: dict[str, Any] = {"power": power(found), "stopped": notice(run) or None}
+    whole |= {"seconds_saved": run.seconds_saved, "read_whole": _read_whole(run)}
     if said is None:
         return {"rows": rows, "attack_comparisons": compared} | whole
     verdict = {"sentence": said.sentence, "standing": said.standing, "words": said.standing_text}
@@ -161,6 +166,7 @@ def _row(run: Run, cell: Cell) -> dict[str, Any]:
         "trials": hit.trials,
         "victims": hit.victims,
         "success": _interval(hit),
+        "interval": "sequential" if is_sequential(cell.poisoned) else None,
         "sequential": _sequential(run, cell),
         "base_rate": base.mean if base else None,
         "base_rate_interval": _spread(base),

@@ -20,7 +20,10 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def flat(row: Row) -> dict[str, Any]:
-    """One row of ``summary.json`` as plain columns: shares in [0, 1], bounds of 95 % intervals beside their means."""
+    """One row of ``summary.json`` as plain columns: shares in [0, 1], bounds of 95 % intervals beside their means.
+
+    ``interval`` is ``sequential`` where those of success hold however often one looked; empty for ordinary ones.
+    """
     worth, rise = row.get("comparison") or {}, row.get("rise") or {}
     return {
         **{name: row.get(name) for name in (*PLACES, "box")},
@@ -29,6 +32,7 @@ def flat(row: Row) -> dict[str, Any]:
         "trials": row.get("trials"),
         "victims": row.get("victims"),
         "measure": row.get("measure") or "success",
+        "interval": row.get("interval"),
         **_spread("success", row.get("success")),
         **_spread("base_rate", row.get("base_rate_interval"), row.get("base_rate")),
         **_spread("noise_control", row.get("noise_interval"), row.get("noise_control")),
@@ -103,7 +107,18 @@ def _type(name: str) -> Any:
         return pa.bool_()
     if name in ("trials", "victims", "poisoned_rows", "peak_memory"):
         return pa.int64()
-    texts = (*PLACES, "box", "control_of", "measure", "radius", "worth", "worth_words", "published", "ledger")
+    texts = (
+        *PLACES,
+        "box",
+        "control_of",
+        "measure",
+        "interval",
+        "radius",
+        "worth",
+        "worth_words",
+        "published",
+        "ledger",
+    )
     return pa.string() if name in texts else pa.float64()
 
 

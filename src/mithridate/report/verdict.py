@@ -11,6 +11,7 @@ from mithridate.report import beside, stopped
 from mithridate.report.combinations import Cell, accuracy, by_trial, cells, chosen, success
 from mithridate.report.load import Control, Run, Target, Victim
 from mithridate.report.means import gap
+from mithridate.report.remembering import is_sequential
 from mithridate.report.words import KNOWLEDGE, interval, percent, plural, quoted, with_article
 from mithridate.stats import Estimate
 
@@ -64,7 +65,7 @@ def verdict(run: Run) -> Verdict | None:
         details=(
             *knowledge(cell),
             _effort(cell),
-            *stopped.sentences(stopped.stopping(run.sequential), cell),
+            *stopped.sentences(stopped.stopping(run.sequential)),
             sentence(by_trial(cell.poisoned)),
             *beside.sentences(beside.beside(run, cell)),
             _cost(cell),
@@ -128,6 +129,7 @@ def standing(cell: Cell) -> Standing:
     """Whether poisoned networks are hit more often than every control, by more than their intervals allow.
 
     Where success is a mean share of test rows: whether it is clearly higher than on clean data, over the same trials.
+    Where trials were added by what they showed, the intervals are those that allow for it, here as well.
     """
     if cell.graded:
         return _graded(cell)
@@ -147,7 +149,11 @@ def _graded(cell: Cell) -> Standing:
     rise = gap(cell.poisoned, cell.clean)
     if rise is None:
         return "uncontrolled"
-    return "landed" if rise.above else "unclear" if rise.mean > 0 else "missed"
+    above = rise.above
+    if is_sequential(cell.poisoned):
+        hit, base = success(cell.poisoned), success(cell.clean)
+        above = hit is not None and base is not None and hit.low > base.high
+    return "landed" if above else "unclear" if rise.mean > 0 else "missed"
 
 
 def _standing_text(cell: Cell, found: Standing) -> str:
