@@ -45,7 +45,7 @@ def test_defenses_stand_with_their_controls_and_numbers(defended: Path):
     ]
     assert places[0] < places[1] < own[0]
     epic = lines[places[1]]
-    assert epic.startswith("epic 5% [1-26%]")
+    assert epic.startswith("epic 5% [1-34%]")
     assert "360 64% 6.7%" in epic
     assert epic.endswith("(1.4x)")
     assert any(line.startswith("└─oracle-filter (oracle) (of 2)") for line in lines)
@@ -65,13 +65,13 @@ def test_several_attacks_have_a_line_each_and_so_has_what_defenses_are_worth_aga
     table, said = (k for k, line in enumerate(lines) if line == "bullseye-polytope")
     assert lines[table + 1].startswith("none ")
     assert lines[said + 1].startswith("epic: Success")
-    for each in ("360", "64%", "6.7%", "[1-26%]", "(1.4x)", "100%"):
+    for each in ("360", "64%", "6.7%", "[1-34%]", "(1.4x)", "100%"):
         assert each in file.getvalue()
 
 
 def test_no_number_is_cut_on_a_narrow_terminal(defended: Path):
     found = printed(defended, width=80)
-    for each in ("360", "64%", "6.7%", "[1-26%]", "(1.4x)", "100%"):
+    for each in ("360", "64%", "6.7%", "[1-34%]", "(1.4x)", "100%"):
         assert each in found
     assert "…" not in found
 
