@@ -183,3 +183,24 @@ def test_refuses_what_is_no_pair_of_runs(tmp_path: Path) -> None:
         compare([folder, tmp_path / "b" / ".." / "a"])
     with pytest.raises(StoreError, match="no run"):
         compare([folder, tmp_path / "nothing"])
+
+
+def test_settings_that_differ_under_one_name_are_said(tmp_path: Path) -> None:
+    """Without it, a reader takes the difference of two settings for that of two runs."""
+    names = {"attack": ["gradient-matching"], "defense": ["none", "mixup"], "victim": ["convnet, 25 epochs"]}
+    for name, steps, alpha, epochs in (("a", 80, 1.0, 25), ("b", 9, 0.5, 30)):
+        described: dict[str, Any] = {
+            "attacks": [{"name": "gradient-matching", "steps": steps}],
+            "defenses": [[], [{"name": "mixup", "alpha": alpha}]],
+            "surrogates": [{"model": {"name": "convnet"}, "epochs": epochs}],
+        }
+        run(tmp_path / name, {"none": ALL, "mixup": [1]}, **described)
+        with Store(tmp_path / name) as store:
+            store.describe(names=names)
+    found = only(compare([tmp_path / "a", tmp_path / "b"]))
+    assert found.sameness.other == (
+        "attack gradient-matching has other settings (steps=80 in the first, steps=9 in the second)",
+        "defense mixup has other settings (alpha=1 in the first, alpha=0.5 in the second)",
+        "the surrogates have other settings (epochs=25 in the first, epochs=30 in the second)",
+    )
+    assert "steps=9 in the second" in " ".join(head(found))

@@ -57,15 +57,14 @@ def protocol(run: Run, label: str, *, digest: str, scenario: str, victim: str) -
     rest = {name: value for name, value in threat.items() if name not in _VARIED}
     perturbation = mapping(threat.get("perturbation"))
     rest["perturbation"] = {name: value for name, value in perturbation.items() if name != "radius" and value}
-    surrogates = items(settings.get("surrogates")) or items(settings.get("victims"))[:1]
     decides = {
         "data": data,
         "the rows of the data": digest,
         "classes": list(run.classes),
         "threat": rest,
         "scenario": scenario,
-        "victim": [victim, _victim(run, victim)],
-        "surrogates": surrogates,
+        "victim": [victim, victim_settings(run, victim)],
+        "surrogates": surrogates(run),
     } | {name: settings.get(name) or None for name in _DECIDE}
     others = {name: _text(value) for name, value in settings.items() if name not in _FREE}
     return Protocol(
@@ -77,6 +76,11 @@ def protocol(run: Run, label: str, *, digest: str, scenario: str, victim: str) -
         run=label,
         others={"trials": _trials(settings)} | others,
     )
+
+
+def surrogates(run: Run) -> list[Any]:
+    """The settings of what attackers train: those of the first victim where none are named."""
+    return items(run.experiment.get("surrogates")) or items(run.experiment.get("victims"))[:1]
 
 
 def differences(found: Sequence[Protocol]) -> list[str]:
@@ -111,7 +115,7 @@ def _trials(settings: Mapping[str, Any]) -> str:
     return f"{count or 'an unknown number of'} from number {first or 0} on, seed {seed or 0}"
 
 
-def _victim(run: Run, name: str) -> Any:
+def victim_settings(run: Run, name: str) -> Any:
     """The settings of a victim by its name; None where the run does not tell."""
     names, victims = list(run.grid.names.get("victim", ())), items(run.experiment.get("victims"))
     return victims[names.index(name)] if name in names and names.index(name) < len(victims) else None

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mithridate.report.load import Run, read
-from mithridate.report.values import mapping
+from mithridate.report.protocols import surrogates, victim_settings
+from mithridate.report.settings import differing
+from mithridate.report.standings import attack_settings, defense_settings
+from mithridate.report.values import items, mapping
 from mithridate.store import Store
 
 _DRAWS = ("seed", "setups", "training_rows", "resample", "targets")
 """Settings that decide which target and which rows a trial of a number draws."""
 _UNSAID = {"seed": 0, "setups": "", "training_rows": 0, "resample": False, "targets": "any"}
 """What they are where a run does not say."""
+_LONG = 160
+"""Letters of the settings that differ, in each run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +71,41 @@ def sameness(first: Opened, second: Opened) -> Sameness:
     other = [
         f"threat.{name} differs" for name in sorted({*ours, *theirs} - {"goal"}) if ours.get(name) != theirs.get(name)
     ]
+    other += _settings(first.run, second.run)
     shared = first.methods.keys() & second.methods.keys()
     other += [f"the code of {name} differs" for name in sorted(shared) if first.methods[name] != second.methods[name]]
     return Sameness(unpaired=tuple(apart), other=tuple(other))
+
+
+def _settings(first: Run, second: Run) -> Iterator[str]:
+    """What is called the same in both but has other settings, and which."""
+    told = {
+        "attack": lambda run, name: json.loads(attack_settings(run, name)),
+        "defense": lambda run, name: json.loads(defense_settings(run, name)),
+        "victim": victim_settings,
+    }
+    for part, of in told.items():
+        theirs = _names(second, part)
+        for name in _names(first, part):
+            sides = (of(first, name), of(second, name)) if name in theirs else (None, None)
+            if all(sides) and sides[0] != sides[1]:
+                yield f"{part} {name} has other settings ({_apart(*sides)})"
+    crews = surrogates(first), surrogates(second)
+    if all(crews) and crews[0] != crews[1]:
+        yield f"the surrogates have other settings ({_apart(*crews)})"
+
+
+def _names(run: Run, part: str) -> list[str]:
+    """What tables call the parts of an experiment; of older runs, the kinds of attacks."""
+    found = list(run.grid.names.get(part, ()))
+    kinds = [str(mapping(each).get("name")) for each in items(run.experiment.get("attacks"))]
+    return found or (kinds if part == "attack" else [])
+
+
+def _apart(one: Any, two: Any) -> str:
+    """The settings that differ, in each run."""
+    said = [each if len(each) <= _LONG else f"{each[: _LONG - 1]}…" for each in differing([one, two])]
+    return f"{said[0] or 'nothing'} in the first, {said[1] or 'nothing'} in the second"
 
 
 def _other_targets(first: Run, second: Run) -> bool:

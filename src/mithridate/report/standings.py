@@ -117,9 +117,9 @@ def _fact(
     return Fact(
         protocol=under,
         attack=row["attack"],
-        attack_settings=_attack(run, row["attack"]),
+        attack_settings=attack_settings(run, row["attack"]),
         defense=row["defense"],
-        defense_settings=_defense(run, row["defense"]),
+        defense_settings=defense_settings(run, row["defense"]),
         mean=success["mean"],
         low=success["low"],
         high=success["high"],
@@ -144,7 +144,7 @@ def _fact(
     )
 
 
-def _attack(run: Run, name: str) -> str:
+def attack_settings(run: Run, name: str) -> str:
     """The settings of an attack by its name; those of none where the run does not tell."""
     settings, groups = items(run.experiment.get("attacks")), attackers(run)
     if len(settings) == len(groups):
@@ -154,7 +154,7 @@ def _attack(run: Run, name: str) -> str:
     return json.dumps(own, sort_keys=True)
 
 
-def _defense(run: Run, name: str) -> str:
+def defense_settings(run: Run, name: str) -> str:
     """The settings of a stack by its name; controls come after those that the experiment asks for."""
     asked = dict(zip(run.grid.names.get("defense", ()), items(run.experiment.get("defenses")), strict=False))
     return json.dumps(asked.get(name), sort_keys=True)
