@@ -41,6 +41,41 @@ class TestRetry:
         said = call("retry", tmp_path)
         assert (said.code, said.out) == (0, f"No job of the run in '{tmp_path}' has failed\n")
 
+    def test_goes_where_it_is_told_and_does_as_is_said_of_changed_methods(
+        self, call: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patched:
+            breaking("noise", ValueError("no luck"), patched, trial=0)
+            carried_out(tiny(), tmp_path)
+        with Store(tmp_path, create=True) as store:
+            store.describe(methods=dict.fromkeys(store.meta()["methods"], "before"))
+        said = call("retry", tmp_path, "--executor", "local")
+        assert said.code == 1
+        assert "--changed" in said.err
+        said = call("retry", tmp_path, "--executor", "local", "--changed", "keep")
+        assert (said.code, said.err) == (0, "")
+        assert "one at a time" in said.out
+        with Store(tmp_path) as store:
+            assert store.meta()["mixed"]
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--changed", "maybe"], "--changed can be keep or redo"),
+            (["--executor", "moon"], "--executor can be"),
+            (["--address", "auto"], "say --executor ray too"),
+            (["--track", "paper"], "paper"),
+        ],
+    )
+    def test_says_what_is_wrong_with_an_option(
+        self, options: list[str], words: str, call: Caller, folder: Path
+    ) -> None:
+        with Store(folder, create=True) as store:
+            store.queue.release(tiny().jobs()[-1].key, state="failed")
+        said = call("retry", folder, *options)
+        assert said.code != 0
+        assert words in said.err
+
     def test_says_what_fails_again(self, call: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         breaking("craft", ValueError("no luck"), monkeypatch, trial=0)
         carried_out(tiny(), tmp_path)
