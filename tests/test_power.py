@@ -75,6 +75,22 @@ def test_the_sentence_names_what_can_and_what_cannot_be_told() -> None:
     assert "McNemar's exact test over the same trials at 5 %, with a power of 80 %" in said
 
 
+def test_the_sentence_in_the_docstring_is_the_one_it_gives() -> None:
+    said = sentence([[1.0]] * 9 + [[0.0]] * 11).replace("\N{NO-BREAK SPACE}", " ").split(" (McNemar")[0]
+    assert said == "These 20 trials can tell 45 % from 4 % or less (or from 91 % or more), not from 24 %."
+    assert sentence.__doc__ is not None
+    assert said in " ".join(sentence.__doc__.split())
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "rate"),
+    [(1, 250, "0.4"), (0, 250, "0"), (13, 250, "5.2"), (249, 250, "99.6"), (1, 5000, "0.02"), (5, 100, "5")],
+)
+def test_the_sentence_does_not_round_a_hit_away(hits: int, trials: int, rate: str) -> None:
+    said = sentence([[1.0]] * hits + [[0.0]] * (trials - hits)).replace("\N{NO-BREAK SPACE}", " ")
+    assert f"trials can tell {rate} % from" in said
+
+
 def test_the_sentence_of_few_trials_says_that_they_tell_nothing() -> None:
     assert sentence([[0.0]] * 3).startswith("These 3 trials cannot tell 0\N{NO-BREAK SPACE}% from any other rate.")
     assert sentence([[1.0, 1.0]]).startswith("This one trial cannot tell")

@@ -94,8 +94,9 @@ def trials_needed(first: float, second: float, *, power: float = 0.8, level: flo
 
 
 def sentence(by_trial: Sequence[Sequence[float]], *, power: float = 0.8, level: float = 0.05) -> str:
-    """What these trials can tell from their own rate, as in: These 20 trials can tell 45 % from 7 %, not from 26 %.
+    """What these trials can tell from their own rate.
 
+    As in: These 20 trials can tell 45 % from 4 % or less (or from 91 % or more), not from 24 %.
     Victims of one trial count for as much as they are worth (:func:`mithridate.stats.worth_of`).
     Raises :class:`ConfigError` where there are no values.
     """
@@ -103,7 +104,7 @@ def sentence(by_trial: Sequence[Sequence[float]], *, power: float = 0.8, level: 
     values = [value for group in groups for value in group]
     if not values:
         raise ConfigError("power needs at least one trial")
-    worth, rate = min(int(worth_of(groups)), COUNTED), round(sum(values) / len(values), 2)
+    worth, rate = min(int(worth_of(groups)), COUNTED), rounded(sum(values) / len(values))
     trials = f"These {len(groups)} trials" if len(groups) > 1 else "This one trial"
     under, over = below(worth, rate, power=power, level=level), above(worth, rate, power=power, level=level)
     if under is None and over is None:
@@ -117,6 +118,12 @@ def sentence(by_trial: Sequence[Sequence[float]], *, power: float = 0.8, level: 
     return f"{trials} can tell {_percent(known)} from {_percent(edge)} {bound}{more}{missed}.{_how(power, level)}"
 
 
+def rounded(rate: float) -> float:
+    """A rate in whole per cent; in tenths below 10 % and above 90 %, and finer where it would be 0 or 1 else."""
+    edge = min(rate, 1 - rate)
+    return round(rate, 2 if edge >= 0.1 else 3 if edge >= 0.001 or edge == 0 else 5)
+
+
 def _how(power: float, level: float) -> str:
     return (
         f" (McNemar's exact test over the same trials at {_percent(level)}, with a power of {_percent(power)}, "
@@ -125,7 +132,7 @@ def _how(power: float, level: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+    return f"{100 * share:.3f}".rstrip("0").rstrip(".") + "\N{NO-BREAK SPACE}%"
 
 
 def _check(trials: int, first: float, second: float) -> None:

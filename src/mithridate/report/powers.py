@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mithridate.power import COUNTED, above, below, sentence
+from mithridate.power import COUNTED, above, below, rounded, sentence
 from mithridate.report.combinations import Cell, by_trial, chosen
 from mithridate.stats import worth_of
 
@@ -30,7 +30,7 @@ def power(found: Sequence[Cell]) -> dict[str, Any] | None:
         "trials": len(groups),
         "worth_victims": worth,
         "rate": rate,
-        "below": below(counted, round(rate, 2)),
-        "above": above(counted, round(rate, 2)),
+        "below": below(counted, rounded(rate)),
+        "above": above(counted, rounded(rate)),
         "sentence": sentence(groups),
     }
