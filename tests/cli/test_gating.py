@@ -11,6 +11,10 @@ from typer.testing import CliRunner
 
 from mithridate.cli import app
 from mithridate.errors import ConfigError
+from mithridate.store import Store
+from tests.report.fabricate import CLASSES, experiment, fail
+from tests.report.fabricate_defenses import NONE
+from tests.report.fabricate_grid import Grid, fabricate_grid
 from tests.report.test_gating import run
 
 CALL = CliRunner()
@@ -32,6 +36,31 @@ def test_gate_writes_its_files_beside_what_it_says(tmp_path: Path) -> None:
     assert json.loads(found.output)["outcome"] == "unknown"
     assert Xml.parse(tmp_path / "j.xml").getroot().get("errors") == "1"
     assert json.loads((tmp_path / "s.sarif").read_text())["version"] == "2.1.0"
+
+
+def test_a_run_whose_jobs_all_failed_cannot_be_told_of_and_its_files_say_so(tmp_path: Path) -> None:
+    with Store(tmp_path / "run", create=True) as store:
+        store.describe(classes=list(CLASSES), experiment=experiment(trials=2, runs=1))
+        fail(store)
+    files = ["--junit", str(tmp_path / "j.xml"), "--sarif", str(tmp_path / "s.sarif")]
+    found = CALL.invoke(app, ["gate", str(tmp_path / "run"), "--max-success", "0.05", *files])
+    assert found.exit_code == 4
+    assert "Cannot tell: 1 job of this run failed" in found.output
+    root = Xml.parse(tmp_path / "j.xml").getroot()
+    assert (root.get("tests"), root.get("errors")) == ("1", "1")
+    (problem,) = root.iter("error")
+    assert "1 job of this run failed" in str(problem.get("message"))
+    (result,) = json.loads((tmp_path / "s.sarif").read_text())["runs"][0]["results"]
+    assert result["ruleId"] == "run-finished"
+
+
+@pytest.mark.parametrize("option", ["--junit", "--sarif"])
+def test_gate_makes_no_folder_for_its_files(tmp_path: Path, option: str) -> None:
+    folder = run(tmp_path / "run", {"none": []}, trials=3)
+    found = CALL.invoke(app, ["gate", str(folder), "--max-success", "0.05", option, str(tmp_path / "no" / "f")])
+    assert isinstance(found.exception, ConfigError)
+    assert "there is no folder" in str(found.exception)
+    assert not (tmp_path / "no").exists()
 
 
 def test_gate_takes_per_cents(tmp_path: Path) -> None:
@@ -69,3 +98,13 @@ def test_compare_says_what_differs(tmp_path: Path) -> None:
     assert "clearly lower" in found.output
     (told,) = json.loads(CALL.invoke(app, ["compare", str(one), str(two), "--json"]).output)
     assert told["pairs"][0]["clear"] is True
+
+
+def test_compare_of_one_run_compares_its_attacks(tmp_path: Path) -> None:
+    folder = fabricate_grid(tmp_path, Grid(trials=3, runs=1, holes=False, made=(NONE,)))
+    said = CALL.invoke(app, ["compare", str(folder)])
+    assert said.exit_code == 0
+    assert "- bullseye-polytope against gradient-matching" in said.output
+    rows = json.loads(CALL.invoke(app, ["compare", str(folder), "--json"]).output)
+    assert [row["adjusted_for"] for row in rows] == [12] * 12
+    assert "bootstrap" in CALL.invoke(app, ["compare", "--help"]).output
