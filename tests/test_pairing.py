@@ -134,3 +134,12 @@ class TestUnpaired:
             found = unpaired(one.astype(float).tolist(), two.astype(float).tolist())
             held.append(found.low <= 0.3 <= found.high)
         assert np.mean(held) >= 0.93
+
+
+def test_a_bootstrap_of_many_trials_draws_from_the_same_distribution() -> None:
+    values = np.random.default_rng(3).choice([-1.0, -0.5, 0.0, 0.5, 1.0], size=400, p=[0.3, 0.2, 0.2, 0.2, 0.1])
+    found = bootstrap(values.tolist(), seed=0)
+    picks = np.random.default_rng(1).integers(400, size=(20_000, 400))
+    low, high = np.quantile(values[picks].mean(1), [0.025, 0.975])  # hardly skewed: BCa is near the percentiles
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.01), pytest.approx(high, abs=0.01))
+    assert found.method == "bca"

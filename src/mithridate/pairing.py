@@ -17,6 +17,10 @@ _PERMUTED = 10_000
 """Draws of the permutation test."""
 
 
+_MANY = 200
+"""Trials from which on a bootstrap draws how often each value comes, where there are few."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class McNemar:
     """Trials on which two sides disagree, and how likely so uneven a split of them is by chance."""
@@ -84,17 +88,29 @@ def bootstrap(differences: Sequence[float], *, seed: int, draws: int = 10_000, c
     mean = float(values.mean())
     if float(np.ptp(values)) == 0:
         return Bootstrap(mean=mean, low=mean, high=mean, method="none")
-    picks = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    means = np.sort(values[picks].mean(1))
+    means = np.sort(_drawn_means(values, draws, np.random.default_rng(seed)))
     tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
     shifted = _bca(values, means, tails)
     low, high = np.quantile(means, tails if shifted is None else shifted)
     return Bootstrap(mean=mean, low=float(low), high=float(high), method="percentile" if shifted is None else "bca")
 
 
+def _drawn_means(values: Array, draws: int, generator: np.random.Generator) -> Array:
+    """The means of so many samples of the trials, with replacement: ``(draws,)``.
+
+    Of many trials with few distinct values only how often each value comes is drawn, which is the same distribution.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(values) < _MANY or len(distinct) > len(values) // 4:
+        return np.asarray(values[generator.integers(len(values), size=(draws, len(values)))].mean(1))
+    drawn = generator.multinomial(len(values), counts / len(values), size=draws)
+    return np.asarray(drawn @ distinct / len(values))
+
+
 def _bca(values: Array, means: Array, tails: Array) -> Array | None:
     """The quantiles of ``means`` that correct for bias and acceleration; None where there is no such correction."""
-    share = float((means < values.mean()).mean() + (means == values.mean()).mean() / 2)
+    ties = np.abs(means - values.mean()) <= 1e-12  # sums in another order differ in the last bits
+    share = float(((means < values.mean()) & ~ties).mean() + ties.mean() / 2)
     left_out = (values.sum() - values) / max(1, len(values) - 1)
     away = left_out.mean() - left_out
     scale = float((away**2).sum())
