@@ -68,6 +68,9 @@ def gate(
         confidence=confidence,
         allow_unlanded=allow_unlanded,
     )
+    for path in (junit, sarif):
+        if path and not path.absolute().parent.is_dir():
+            raise ConfigError(f"there is no folder {path.parent} to write {path.name} into; make it first")
     found = judged(folder, limits, attack=attack, defense=defense)
     if junit:
         write_atomically(junit, gate_files.as_junit(found))

@@ -123,12 +123,14 @@ def gate(folder: Path, limits: Limits, *, attack: str | None = None, defense: st
     ``attack`` and ``defense`` choose among them by name (``none``: the undefended). Controls, attacks that are mere
     baselines, and defenses that use what no defender can know stand before the gate only where they are named.
 
+    A run whose jobs failed before there was any cell cannot be told of, as any other with failed jobs.
+
     Raises :class:`StoreError` where there is no run, :class:`ConfigError` where nothing fits.
     """
     run = read(folder)
     _check_fits(run, limits)
     every = cells(run)
-    wanted = _wanted(every, attack, defense)
+    wanted = _wanted(every, attack, defense) if every or not run.failures else []
     found = tuple(_gated(run, each, every, limits, len(wanted)) for each in wanted)
     unfinished = _unfinished(folder, run)
     outcomes = {each.outcome for each in found} | ({"unknown"} if unfinished else set())
