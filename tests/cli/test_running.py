@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -110,6 +110,54 @@ def test_that_is_stopped_says_what_is_kept_and_how_to_go_on(
     assert stopped[2] == f"mithridate run {path} --out {folder} --workers {workers}"
     assert (folder / "report.html").is_file()
     goes_on(call, path, folder, kept)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_stopped_while_its_workers_start_ends_without_a_traceback(seconds: float, tmp_path: Path) -> None:
+    """A terminal interrupts them too, while they import what they need."""
+    path, folder = written(tmp_path, victims=LONG, trials=4), tmp_path / "run"
+    with running(path, "--out", folder, "--workers", "2") as started:
+        wait_for_workers(started.pid)
+        time.sleep(seconds)
+        os.killpg(started.pid, signal.SIGINT)
+        out, err = started.communicate(timeout=60)
+        assert (started.returncode, err) == (130, "")
+        assert "Traceback" not in out
+        assert "Stopped: 0 of 18 jobs are done and kept. Go on with:  mithridate run" in out
+        assert not is_left_behind(started.pid)
+
+
+@pytest.mark.parametrize("made_of_it", [None, RecursionError("half a module"), ImportError("half a module")])
+def test_an_interrupt_is_told_whatever_modules_make_of_it(
+    made_of_it: Exception | None, call: Caller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            if made_of_it is None:
+                raise
+            raise made_of_it from None
+
+    monkeypatch.setattr("mithridate.cli.running.carry_out", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background
+    try:
+        said = call("run", written(tmp_path))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (said.code, said.out, said.err) == (130, "", "stopped\n")
+
+
+def wait_for_workers(group: int) -> None:
+    """Wait until a process of a group has begun another that does jobs."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for place in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if b"spawn_main" in place.read_bytes() and os.getpgid(int(place.parent.name)) == group:
+                    return
+        time.sleep(0.01)
+    raise AssertionError("no worker was started")
 
 
 def test_that_is_killed_leaves_a_whole_store_and_no_worker(call: Caller, tmp_path: Path) -> None:

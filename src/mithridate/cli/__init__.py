@@ -5,10 +5,17 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from mithridate.cli import (
     check,
@@ -31,8 +38,25 @@ from mithridate.cli import (
 from mithridate.cli.terminal import errors_console
 from mithridate.errors import MithridateError
 
+
+class _Interrupted(BaseException):
+    """An interrupt on its way to :func:`main`, past typer, which would end in silence."""
+
+
+class _Group(TyperGroup):
+    """The commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Carry out a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+
+
 app = typer.Typer(
     name="mithridate",
+    cls=_Group,
     help="What can a data poisoner do to your training pipeline, and what does each defense cost you?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -76,18 +100,53 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # class names need not be in the terminal's alphabet
     sys.path.append(str(Path.cwd()))  # last, so that the user's own factories are found and shadow nothing
+    with _noting_interrupts() as heard:
+        _called(heard)
+
+
+def _called(heard: list[int]) -> None:
+    """Do what the command line says; ``heard``: interrupts so far."""
     try:
         app()
     except MithridateError as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("stopped", 130)
+    except (KeyboardInterrupt, _Interrupted):
+        _stop()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "the disk is full" if full else error.strerror or str(error)
         _fail(f"{what}{f': {error.filename}' if error.filename else ''}", 1)
+    except Exception:
+        if not heard:
+            raise
+        _stop()  # a module that was being imported may make anything of an interrupt
+
+
+@contextmanager
+def _noting_interrupts() -> Iterator[list[int]]:
+    """A list that gets an item whenever Python's own handler of a terminal's interrupts raises inside the block."""
+    heard: list[int] = []
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        signal.default_int_handler(number, frame)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stop() -> NoReturn:
+    typer.echo("stopped", err=True)
+    sys.exit(130)
 
 
 def _fail(text: str, code: int) -> None:

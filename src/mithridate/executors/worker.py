@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -40,9 +41,14 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, work))
-        with _set(environment):
-            self._process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
+        try:
+            with _set(environment), _deaf():
+                self._process.start()
+        except KeyboardInterrupt:
+            self.pipe.close()  # ends the process, which nobody knows yet
+            raise
+        finally:
+            theirs.close()  # so that the end of the process is the end of the pipe
         self.job: Job | None = None
 
     def __str__(self) -> str:
@@ -128,6 +134,29 @@ def _sendable(end: End) -> Any:
     except Exception as error:
         text = f"its rows cannot be sent to the process that stores them ({type(error).__name__}: {error})"
         return ForkingPickler.dumps(replace(end, ended=Ended(job=end.ended.job, error=text)))
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Have processes that start inside the block hear no interrupt of a terminal, from their first moment on.
+
+    The driver, which asks them to stop, hears it after the block. Python lets the main thread alone decide this;
+    elsewhere nothing happens.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))  # other threads are not deaf
+    resource_tracker.ensure_running()  # which would end the block's deafness where it was begun amid it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what a process inherits
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
