@@ -170,10 +170,12 @@ def _pair(one: Cell, two: Cell, ours: Sequence[Cell], theirs: Sequence[Cell], sa
     shared = sorted(groups[0].keys() & groups[1].keys())
     if not shared:
         return None
-    one, two = (
-        replace(each, poisoned=like((v for v in each.poisoned if v.trial in shared), each.poisoned))
-        for each in (one, two)
-    )
+    if groups[0].keys() != groups[1].keys():
+        kept = set(shared)
+        one, two = (
+            replace(each, poisoned=like((v for v in each.poisoned if v.trial in kept), each.poisoned))
+            for each in (one, two)
+        )
     return _of(one, two, ours, theirs, *_together(one, two, shared))
 
 
