@@ -65,8 +65,9 @@ _TAGS = {"failures": "failure", "errors": "error"}
 def as_sarif(found: Gate, *, version: str) -> str:
     """A log of one run with one result for each cell, and one where the run is unfinished.
 
-    A limit that is broken is an ``error`` that fails; what cannot be told is a ``warning`` left open; what passes is
-    noted with the kind ``pass``. Specification: https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html.
+    A limit that is broken has the kind ``fail`` and the level ``error``, what cannot be told the kind ``open``, and
+    what passes the kind ``pass``; the last two have the level ``none``, because the standard lets only failures have
+    another (3.27.10 of https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html).
     """
     results = [_result(each, found) for each in found.cells]
     if found.unfinished:
