@@ -182,6 +182,23 @@ class TestFiles:
         assert all(json.loads(row)["seconds"] == before[key]["seconds"] for key, row, _ in kept)
         assert results(folder) == results(finished)
 
+    @pytest.mark.parametrize(("lies", "again"), [("the same", 1), ("another", 4), ("none", 4)])
+    def test_of_which_no_hash_is_left_are_held_against_what_lies_there(
+        self, lies: str, again: int, folder: Path, finished: Path
+    ) -> None:
+        """As a repair leaves them that could read neither the row of a craft nor those of its files."""
+        lost = craft(1)
+        forgotten(folder, lost.key)
+        here = folder / "poisons" / lost.key
+        if lies != "the same":
+            shutil.rmtree(here)
+        if lies == "another":
+            shutil.copytree(folder / "poisons" / craft(0).key, here)
+        assert len(carried_out(tiny(), folder)) == again
+        with closing(sqlite3.connect(folder / "store.sqlite")) as base:
+            assert base.execute("SELECT count(*) FROM superseded").fetchone()[0] == again - 1
+        assert results(folder) == results(finished)
+
     def test_left_by_a_killed_job_are_no_results_and_are_written_over(self, folder: Path, finished: Path) -> None:
         """Killed between writing the poison and recording it."""
         lost = craft(1)
@@ -230,6 +247,20 @@ class TestFullDisk:
                 begun(tiny(trials=40), tmp_path)
         carried_out(tiny(), tmp_path)
         assert results(tmp_path) == results(finished)
+
+
+class TestMoreTrials:
+    def test_leave_the_rows_of_a_clean_victim_s_first_training_as_they_are(self, folder: Path) -> None:
+        """It is asked again, for the new trial: found, so that what its training took would not be told again."""
+        before = results(folder, without=())
+        clean = {key for key, row in before.items() if row.get("control") == "clean"}
+        assert len(clean) == 2
+        ended = carried_out(tiny(trials=3), folder)
+        (asked,) = (each for each in ended if each.job.kind == "clean")
+        assert clean < {each.key for each in asked.results}
+        after = results(folder, without=())
+        assert {key: after[key] for key in before} == before
+        assert len([row for row in after.values() if row.get("control") == "clean"]) == 3
 
 
 class TestRetry:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -33,6 +34,8 @@ class Driver:
         self.again: set[str] = set()
         """Jobs whose rows were put aside, because a poison came out otherwise than before."""
         self._leased: set[str] = set()
+        self._found: dict[str, dict[str, str]] = {}
+        """Hashes of poisons that lay there when their craft was begun again, where none were recorded."""
         self._steps: dict[str, tuple[str, int, int]] = {}
         self._guard = threading.Lock()
         self._over = threading.Event()
@@ -63,6 +66,8 @@ class Driver:
 
     def started(self, job: Job, where: str = "") -> None:
         """Lease a job that is begun, or begun once more; executors call this."""
+        if job.kind == "craft" and job.key in self._unrecorded and job.key not in self._found:
+            self._found[job.key] = self._hashes(job)
         self._store.queue.lease(job.key, where)
         self._leased.add(job.key)
 
@@ -74,6 +79,7 @@ class Driver:
         """
         job, queue = ended.job, self._store.queue
         if not ended.lost and job.key not in self._leased:
+            self._found.setdefault(job.key, {})  # what lay there before is not known any more
             self.started(job)
         if ended.error:
             if any(word in ended.error + ended.trace for word in _FULL):
@@ -98,11 +104,26 @@ class Driver:
             return
         before = {each.path: each.sha256 for each in self._store.artefacts([job.key])}
         own = [each for each in files if not each.path.endswith("manifest.json")]  # which names versions of libraries
-        if all(before.get(each.path, each.sha256) == each.sha256 for each in own):
+        if job.key in self._unrecorded:  # victims were trained on it: what nothing tells of counts as another
+            before = self._found.get(job.key, {})
+        elif not before:
+            return
+        if all(before.get(each.path) == each.sha256 for each in own):
             return
         victims = self._store.queue.dependents([job.key])
         if self._store.supersede(victims, why=f"the poison {job.key} was lost and came out otherwise"):
             self.again |= victims
+
+    @cached_property
+    def _unrecorded(self) -> frozenset[str]:
+        """The jobs whose files were not recorded when this began (a repair lost it), though others are done by them."""
+        return frozenset(self._store.queue.needed() - {each.job for each in self._store.artefacts()})
+
+    def _hashes(self, job: Job) -> dict[str, str]:
+        """The files of a poison set as they lie there now, by path."""
+        folder, place = self._store.folder, self._store.poison_folder(job.key)
+        paths = [each.relative_to(folder).as_posix() for each in place.glob("*") if each.is_file()]
+        return {path: described(folder, path, job=job.key).sha256 for path in paths}
 
     def _beat(self) -> None:
         """Renew leases until all is over; what cannot be written now is written at the next beat."""

@@ -169,6 +169,12 @@ class JobQueue:
             open_ += fresh
         return found - first
 
+    def needed(self) -> set[str]:
+        """Keys of the jobs that those done, planned or not, need."""
+        with sentences(self._path):
+            found = self._base.execute("SELECT job FROM jobs WHERE state = 'done'")
+            return {need for (job,) in found for need in json.loads(job).get("needs", ())}
+
     def unplanned(self) -> set[str]:
         """Keys of the jobs that the experiment as it now stands does not hold."""
         with sentences(self._path):
