@@ -10,7 +10,7 @@ from mithridate.report.combinations import Cell
 from mithridate.report.compared import as_row
 from mithridate.report.comparing import Pair, attacks, discordant
 from mithridate.report.load import Run
-from mithridate.report.words import chance, points
+from mithridate.report.words import chance, points, signed
 
 _MOST = 10
 """Pairs on the page."""
@@ -91,17 +91,14 @@ def _place(pair: Pair) -> tuple[str, str]:
 def _line(pair: Pair) -> Line:
     split, drawn, digits = discordant(pair), pair.bootstrap, 1 if pair.first.graded else 0
     names = tuple(f"{cell.attack} (oracle)" if cell.oracle else cell.attack for cell, _ in _sides(pair))
-    low, high = (
-        (f"{100 * each:+.{digits}f}".replace("-", "\N{MINUS SIGN}") for each in (drawn.low, drawn.high))
-        if drawn
-        else ("", "")
-    )
     stronger = names[1] if pair.difference.mean > 0 else names[0]
     return Line(
         pair=pair,
         names=(names[0], names[1]),
         difference=points(pair.difference, digits),
-        bootstrap=f"{low} to {high}" if drawn and drawn.method != "none" else "",
+        bootstrap=" to ".join(signed(100 * each, digits) for each in (drawn.low, drawn.high))
+        if drawn and drawn.method != "none"
+        else "",
         discordant=f"{split.first_only} against {split.second_only}" if split else "",
         test=f"{pair.test}: {chance(pair.difference.chance)}",
         said=f"{stronger} is clearly stronger" if pair.clear else "no clear difference",
