@@ -207,3 +207,39 @@ def test_a_run_that_was_complete_before_anybody_looked_stays_an_ordinary_one(tmp
     list(run(many(trials=5), tmp_path, WIDTH))
     with Store(tmp_path) as store:
         assert store.meta().get("sequential") is None
+
+
+def test_trying_a_failed_job_again_keeps_to_the_width_and_decides_anew(stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path / "run")
+    base = sqlite3.connect(tmp_path / "run" / "store.sqlite")
+    base.execute("UPDATE jobs SET state = 'failed' WHERE key = (SELECT key FROM jobs WHERE kind = 'clean' LIMIT 1)")
+    base.commit()
+    base.close()
+    (tmp_path / "run" / "memory").mkdir(exist_ok=True)
+    torch.set_num_threads(1)
+    with begun(many(), tmp_path / "run") as store:
+        assert not enough(store)
+        again = campaign.run(
+            many(),
+            store,
+            executor=Local(),
+            device=CPU,
+            report=lambda job, step: None,
+            states=("failed", "lost"),
+        )
+        ended = list(again)
+        assert [each.job.kind for each in ended] == ["clean"]
+        assert enough(store)
+        assert store.meta()["sequential"]["width"] == WIDTH
+    assert not (tmp_path / "run" / "memory").exists()
+    assert results(tmp_path / "run") == results(stopped)
+
+
+def test_trainings_kept_for_others_stay_while_a_counted_job_is_left(stopped: Path, tmp_path: Path) -> None:
+    shutil.copytree(stopped, tmp_path / "run")
+    (tmp_path / "run" / "memory").mkdir(exist_ok=True)
+    more = many(defenses=["none", "jpeg"])  # jpeg refuses these images: its jobs fail
+    assert any(ended.error for ended in run(more, tmp_path / "run", WIDTH))
+    assert (tmp_path / "run" / "memory").exists()
+    assert not reached(tmp_path / "run")
+    assert gate(tmp_path / "run", Limits(max_success=0.99), defense="none").unfinished

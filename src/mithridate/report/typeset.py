@@ -40,11 +40,12 @@ def as_latex(rows: Sequence[Row]) -> str:
 def _for_people(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells. What is known of no row has no column."""
     graded = next((row["measure"] for row in rows if row.get("measure")), None)
+    looked = ", sequential" if any(row.get("interval") == "sequential" for row in rows) else ""
     columns: dict[str, Callable[[Row], str]] = {
         **{name: (lambda row, name=name: _named(row, name)) for name in PLACES},  # type: ignore[misc]
         "trials": lambda row: str(row.get("trials", "")),
         "victims": lambda row: str(row.get("victims", "")),
-        f"{graded or 'success'} (%)": lambda row: _percent(row.get("success")),
+        f"{graded or 'success'} (%{looked})": lambda row: _percent(row.get("success")),
         "clean data (%)": lambda row: _percent(row.get("base_rate_interval"), row.get("base_rate")),
         "noise (%)": lambda row: _percent(row.get("noise_interval"), row.get("noise_control")),
         "rise (points)": lambda row: _percent(row.get("rise")),
