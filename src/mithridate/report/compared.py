@@ -27,7 +27,7 @@ def head(found: Beside) -> list[str]:
     if any(found.looked):
         which = listed([f"the {name} run" for looked, name in zip(found.looked, _NAMES, strict=True) if looked])
         lines.append(
-            f"The number of trials of {which} was chosen by looking at results: its rates have intervals that allow "
+            f"The number of trials of {which} was chosen by looking at results: rates there have intervals that allow "
             "for that, while tests and intervals of differences are those of as many trials fixed in advance."
         )
     lines += [f"{plural(found.alone, 'cell')} only one of them has."] if found.alone else []
