@@ -12,7 +12,7 @@ def leaderboard(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders.")],
     to: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("leaderboard.html"),
 ) -> None:
-    """Put several runs on one offline page, ranked only where data, threat and victim are the same."""
+    """Put several runs on one offline page, ranked only where data, threat, victim and surrogates are the same."""
     from mithridate.cli.terminal import errors_console
     from mithridate.report import leaderboard_page
     from mithridate.report.words import plural
