@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import sqlite3
-import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from mithridate import remains, schema
+from mithridate.atomic import write_atomically
 from mithridate.database import connect, sentences, transaction
 from mithridate.errors import StoreError
 from mithridate.folder_lock import FolderLock
@@ -280,29 +278,6 @@ class Store:
     def poison_folder(self, key: str) -> Path:
         """Where the poison set of a craft job lies."""
         return self.folder / "poisons" / key
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that readers see the old one or the new one, never a part. Raises :class:`StoreError`."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            raise
-    except OSError as error:
-        do = "free space or choose another --out"
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            do = "choose a place where you may write (a run folder can be copied as a whole, and read there)"
-        raise StoreError(f"cannot write '{path}': {error.strerror or error}; {do}") from error
 
 
 def _parts(keys: list[str]) -> Iterator[list[str]]:
