@@ -117,7 +117,8 @@ class TestOrphans:
 
     def test_of_another_trial_are_crafted_over(self, finished: Path, tmp_path: Path) -> None:
         crafts = [job for job in tiny().jobs() if job.kind == "craft"]
-        (tmp_path / "run" / "poisons").mkdir(parents=True)
+        begun(tiny(), tmp_path / "run").close()
+        (tmp_path / "run" / "poisons").mkdir(exist_ok=True)
         one, other = (finished / "poisons" / job.key for job in crafts)
         shutil.copytree(one, tmp_path / "run" / "poisons" / other.name)
         shutil.copytree(other, tmp_path / "run" / "poisons" / one.name)
@@ -125,6 +126,7 @@ class TestOrphans:
         assert rows(tmp_path / "run") == rows(finished)
 
     def test_half_written_are_crafted_over(self, finished: Path, tmp_path: Path) -> None:
+        begun(tiny(), tmp_path / "run").close()
         for job in tiny().jobs():
             folder = tmp_path / "run" / "poisons" / job.key
             folder.mkdir(parents=True)
