@@ -18,7 +18,9 @@ from mithridate.report.words import plural
 from mithridate.store import Store
 
 MOST = 20_000
-"""Networks whose whole rows are read; of larger runs, those of the first trials of every combination."""
+"""Networks up to which all are read whole; of larger runs, those of the first trials of every combination."""
+_WHOLE = 5_000
+"""Networks read whole where there are too many to read all of them so."""
 _CARDS = 40
 """Trials read whole of the first attack in any case: as many as have a card on the page."""
 _NAMES = (
@@ -73,7 +75,7 @@ def read_victims(
         last = {each.defense: each.key for each in found}  # which knows best what its defense is a control of
         if order.names:
             found = [found[k] for k in _sorted(found, order)]
-        keys = [found[k].key for k in _first(found, most)]
+        keys = [found[k].key for k in _first(found, min(most, _WHOLE))]
         kept = store.rows("victim", keys=list({*keys, *last.values()}), planned=True)
         wholes = {row["key"]: victim(row, graded=graded) for row in kept}
         found = [wholes.get(each.key, each) for each in found]
