@@ -155,11 +155,13 @@ def accuracy(victims: Sequence[Victim]) -> Estimate | None:
 
 
 def _accuracy(victims: Sequence[Victim]) -> Estimate | None:
-    trainings: dict[str, list[float]] = {}
-    for victim in victims:
-        if victim.clean_accuracy is not None:
-            trainings.setdefault(victim.training, []).append(victim.clean_accuracy)
-    means = [sum(values) / len(values) for values in trainings.values()]
+    known = [(victim.training, victim.clean_accuracy) for victim in victims if victim.clean_accuracy is not None]
+    means = [value for _, value in known]
+    if len({training for training, _ in known}) < len(known):
+        trainings: dict[str, list[float]] = {}
+        for training, value in known:
+            trainings.setdefault(training, []).append(value)
+        means = [sum(values) / len(values) for values in trainings.values()]
     if not means:
         return None
     found = mean_interval(means)
