@@ -7,34 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
+from mithridate.cli import options
+
 
 def retry(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    workers: Annotated[int | None, typer.Option(min=1, help="Jobs at a time; default: one a core on a CPU.")] = None,
-    executor: Annotated[
-        str, typer.Option(metavar="NAME", help="Where jobs run: local, processes (one a GPU) or ray; auto chooses.")
-    ] = "auto",
-    address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster (auto: this machine's); default: one is started here.")
-    ] = None,
-    changed: Annotated[
-        str | None,
-        typer.Option(metavar="keep|redo", help="Where a method's code changed: go on beside its old rows, or redo."),
-    ] = None,
-    track: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Also record the run for tensorboard, mlflow or wandb; may be repeated."),
-    ] = None,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    executor: options.Executor = "auto",
+    address: options.Address = None,
+    changed: options.Changed = None,
+    track: options.Track = None,
 ) -> None:
     """Try the jobs of a run again that failed or were lost, with the settings kept in its folder."""
     from mithridate.cli.executing import device as device_for
     from mithridate.cli.running import carry_out
-    from mithridate.errors import ConfigError
     from mithridate.store import Store
 
-    if changed not in (None, "keep", "redo"):
-        raise ConfigError(f"--changed can be keep or redo, but it is '{changed}'")
+    options.check_changed(changed)
     with Store(folder) as store:
         meta, progress = store.meta(), store.progress()
     failed, lost = progress.total("failed"), progress.total("lost")

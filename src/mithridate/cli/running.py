@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mithridate.cli import options
+
 if TYPE_CHECKING:
     import torch
 
@@ -38,15 +40,11 @@ def run(
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, instead of the file's.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: options.Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/NAME.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Jobs at a time; default: one a core on a CPU.")] = None,
-    executor: Annotated[
-        str, typer.Option(metavar="NAME", help="Where jobs run: local, processes (one a GPU) or ray; auto chooses.")
-    ] = "auto",
-    address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster (auto: this machine's); default: one is started here.")
-    ] = None,
+    workers: options.Workers = None,
+    executor: options.Executor = "auto",
+    address: options.Address = None,
     until_width: Annotated[
         float | None,
         typer.Option(metavar="W", help="Add trials only until the undefended success is known this well: 0.1."),
@@ -54,22 +52,15 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with what is in the folder, or insist that it is empty.")
     ] = True,
-    changed: Annotated[
-        str | None,
-        typer.Option(metavar="keep|redo", help="Where a method's code changed: go on beside its old rows, or redo."),
-    ] = None,
-    track: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Also record the run for tensorboard, mlflow or wandb; may be repeated."),
-    ] = None,
+    changed: options.Changed = None,
+    track: options.Track = None,
 ) -> None:
     """Run an experiment. Run it again to go on where it stopped: what is in the run folder is not done twice."""
     from mithridate.cli.executing import device as device_for
     from mithridate.cli.settings import experiment as read_experiment
     from mithridate.errors import ConfigError
 
-    if changed not in (None, "keep", "redo"):
-        raise ConfigError(f"--changed can be keep or redo, but it is '{changed}'")
+    options.check_changed(changed)
     if until_width is not None and not 0 < until_width < 1:
         raise ConfigError(f"--until-width must lie between 0 and 1 (0.1: ten points), but it is {until_width:g}")
     where = device_for(device, executor)

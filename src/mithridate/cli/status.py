@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,14 +53,12 @@ def _watch(folder: Path) -> None:
 
     found, shown = _shown(folder)
     screen = console()
-    try:
-        with Live(shown, console=screen, auto_refresh=False, transient=True) as live:
-            while found.standing == "running":
-                time.sleep(_EVERY)
-                found, shown = _shown(folder)
-                live.update(shown, refresh=True)
-    except KeyboardInterrupt:
-        pass
+    live = Live(shown, console=screen, auto_refresh=False, transient=True)
+    with suppress(KeyboardInterrupt), live:  # a person who has seen enough
+        while found.standing == "running":
+            time.sleep(_EVERY)
+            found, shown = _shown(folder)
+            live.update(shown, refresh=True)
     screen.print(shown)
 
 
