@@ -1,0 +1,1 @@
+"""The plain forms: what a straightforward peer does, written anew. One module a path."""
