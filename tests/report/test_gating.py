@@ -16,7 +16,7 @@ from mithridate.report.gate_files import as_json, as_junit, as_sarif
 from mithridate.report.gating import Gate, Limits, gate
 from mithridate.sequential import confidence_sequence
 from mithridate.store import Store
-from tests.report.fabricate import CLASSES, add_craft, add_victim, experiment, fail
+from tests.report.fabricate import CLASSES, add_craft, add_victim, experiment, fail, scenario
 from tests.report.fabricate_degrade import Made as Degrading
 from tests.report.fabricate_degrade import fabricate_table
 
@@ -96,6 +96,44 @@ def test_a_defense_passes_only_where_the_attack_landed_without_it(tmp_path: Path
 def test_without_clean_victims_no_attack_has_landed(tmp_path: Path) -> None:
     found = gate(run(tmp_path, {"none": range(60), "jpeg": []}, trials=60, clean=False), FIVE)
     assert found.outcome == "unknown"
+
+
+def test_lower_bounds_are_corrected_for_the_number_of_limits_too(tmp_path: Path) -> None:
+    """Three hits of eight, limit 10 %: clear by itself (3.8 %), and not where the accuracy may break a limit, too."""
+    folder = run(tmp_path, {"none": [0, 1, 2]}, trials=8)
+    assert gate(folder, Limits(max_success=0.1)).outcome == "exceeded"
+    both = gate(folder, Limits(max_success=0.1, min_accuracy=0.1))
+    assert [each.outcome for each in both.cells[0].checks] == ["unknown", "passed"]
+
+
+def test_a_gate_that_nothing_stands_before_is_refused_and_does_not_pass(tmp_path: Path) -> None:
+    """The only defense is an oracle, and the undefended were not run."""
+    with Store(tmp_path, create=True) as store:
+        store.describe(classes=list(CLASSES), experiment=experiment(trials=10, runs=1))
+        for trial in range(10):
+            add_craft(store, trial)
+            add_victim(store, "attack", trial, hit=True, defense="epic (oracle)", oracle=True)
+    with pytest.raises(ConfigError, match=r"name one with --defense: epic \(oracle\)"):
+        gate(tmp_path, FIVE)
+    assert gate(tmp_path, FIVE, defense="epic (oracle)").outcome == "exceeded"
+
+
+@pytest.mark.parametrize("defense", ["none", "jpeg"])
+def test_an_attack_that_is_an_oracle_stands_before_the_gate(tmp_path: Path, defense: str) -> None:
+    """It hits the more; only defenses that were told what they cannot know are left out."""
+    fact = {"who": "attacker", "what": "defense", "value": "its seed", "oracle": True, "where": "a test"}
+    place = {"attack": "gradient-matching", "scenario": scenario(32 / 255, 0.04), "victim": "convnet, 25 epochs"}
+    stacks = [{"defense": name, "facts": []} for name in ("none", "jpeg")]
+    told = {"facts": [fact], "attackers": [place | {"facts": [0]}], "stacks": stacks}
+    with Store(tmp_path, create=True) as store:
+        store.describe(classes=list(CLASSES), experiment=experiment(trials=10, runs=1), ledger=told)
+        for trial in range(10):
+            add_craft(store, trial)
+            add_victim(store, "attack", trial, hit=True, defense=defense, oracle=True)
+            add_victim(store, "clean", trial, hit=False, defense=defense)
+    found = gate(tmp_path, FIVE)
+    assert [each.defense for each in found.cells] == [defense]
+    assert found.outcome == "exceeded"
 
 
 def test_a_defense_that_is_broken_exceeds_whether_the_attack_landed_or_not(tmp_path: Path) -> None:

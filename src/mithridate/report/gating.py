@@ -3,7 +3,8 @@
 Every bound is one-sided and holds by itself. The gate passes only where every cell does, so that one cell above its
 limit keeps it shut: it lets such a run pass with a chance of at most 1 - confidence, however many cells there are, and
 the upper bounds need no correction for their number (an intersection-union test: Berger 1982). That some cell exceeds
-its limit is claimed where any does, so the lower bounds are corrected for their number (Bonferroni).
+a limit is claimed where any does, so the lower bounds are corrected for the number of cells times that of limits
+(Bonferroni).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal
 
 from mithridate.errors import ConfigError
 from mithridate.halting import enough
+from mithridate.report.before_gate import before_gate
 from mithridate.report.bounding import (
     Bounded,
     accuracy_bounds,
@@ -24,7 +26,6 @@ from mithridate.report.bounding import (
     trials_to_pass,
 )
 from mithridate.report.combinations import Cell, cells, same_attack
-from mithridate.report.degrading import baseline
 from mithridate.report.load import Run, read
 from mithridate.report.stopped import stopping
 from mithridate.report.verdict import standing
@@ -49,6 +50,11 @@ class Limits:
     """Of every bound, one-sided, in (0.5, 1)."""
     allow_unlanded: bool = False
     """Let a defense pass though the attack it met did not land without it: such a pass says nothing of the defense."""
+
+    @property
+    def count(self) -> int:
+        """How many limits there are."""
+        return sum(limit is not None for limit in (self.max_success, self.max_rise, self.min_accuracy))
 
     def __post_init__(self) -> None:
         """Refuse no limit, and limits that are no shares."""
@@ -121,7 +127,8 @@ def gate(folder: Path, limits: Limits, *, attack: str | None = None, defense: st
     """Judge the run in ``folder``: its defended cells, or the undefended ones where it has no defense.
 
     ``attack`` and ``defense`` choose among them by name (``none``: the undefended). Controls, attacks that are mere
-    baselines, and defenses that use what no defender can know stand before the gate only where they are named.
+    baselines, and defenses that use what no defender can know stand before the gate only where they are named; an
+    attack that was told what no attacker can know always does, since it hits the more.
 
     A run whose jobs failed before there was any cell cannot be told of, as any other with failed jobs.
 
@@ -130,8 +137,8 @@ def gate(folder: Path, limits: Limits, *, attack: str | None = None, defense: st
     run = read(folder)
     _check_fits(run, limits)
     every = cells(run)
-    wanted = _wanted(every, attack, defense) if every or not run.failures else []
-    found = tuple(_gated(run, each, every, limits, len(wanted)) for each in wanted)
+    wanted = before_gate(run, every, attack, defense) if every or not run.failures else []
+    found = tuple(_gated(run, each, every, limits, len(wanted) * limits.count) for each in wanted)
     unfinished = _unfinished(folder, run)
     outcomes = {each.outcome for each in found} | ({"unknown"} if unfinished else set())
     outcome: Outcome = "exceeded" if "exceeded" in outcomes else "unknown" if "unknown" in outcomes else "passed"
@@ -145,23 +152,6 @@ def _check_fits(run: Run, limits: Limits) -> None:
         )
     if not run.degradation and limits.max_rise is not None:
         raise ConfigError("--max-rise is for attacks that degrade, which this is not; use --max-success")
-
-
-def _wanted(every: Sequence[Cell], attack: str | None, defense: str | None) -> list[Cell]:
-    """The cells before the gate. Raises :class:`ConfigError` where there are none."""
-    if not every:
-        raise ConfigError("this run holds no result yet; run it first")
-    for what, name in (("attack", attack), ("defense", defense)):
-        there = list(dict.fromkeys(getattr(each, what) for each in every))
-        if name is not None and name not in there:
-            raise ConfigError(f"there is no {what} '{name}' in this run; there are: {', '.join(there)}")
-    fitting = [each for each in every if attack in (None, each.attack)]
-    if defense is not None:
-        return [each for each in fitting if each.defense == defense]
-    ordinary = [each for each in fitting if not each.control_of and not each.oracle]
-    own = [each for each in ordinary if attack is not None or not baseline(each.attack)]
-    ordinary = own or ordinary
-    return [each for each in ordinary if each.defense != "none"] or ordinary
 
 
 def _unfinished(folder: Path, run: Run) -> str:
@@ -209,7 +199,7 @@ def _unlanded(cell: Cell, every: Sequence[Cell]) -> str:
 
 
 def _checks(run: Run, cell: Cell, limits: Limits, count: int) -> Iterator[Check]:
-    """Each limit on one cell, of ``count`` cells."""
+    """Each limit on one cell, of ``count`` checks in all."""
     above, below = limits.confidence, 1 - (1 - limits.confidence) / count
     if not cell.poisoned:
         wanted = {"success": limits.max_success, "rise": limits.max_rise, "accuracy": limits.min_accuracy}
