@@ -29,9 +29,9 @@ def before_gate(run: Run, every: Sequence[Cell], attack: str | None, defense: st
         return [each for each in fitting if each.defense == defense]
     ordinary = [each for each in fitting if not each.control_of and not _is_told(run, each)]
     if not ordinary:
-        there = ", ".join(dict.fromkeys(each.defense for each in fitting))
+        named = ", ".join(dict.fromkeys(each.defense for each in fitting))
         raise ConfigError(
-            f"no ordinary defense was run that could stand before the gate; name one with --defense: {there}"
+            f"no ordinary defense was run that could stand before the gate; name one with --defense: {named}"
         )
     own = [each for each in ordinary if attack is not None or not baseline(each.attack)]
     ordinary = own or ordinary
