@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from mithridate.cli import (
+    benching,
     check,
     comparing,
     exporting,
@@ -65,6 +66,7 @@ app = typer.Typer(
 )
 app.command("run")(running.run)
 app.command("check")(check.check)
+app.command("bench")(benching.bench)
 app.command("compare")(comparing.compare)
 app.command("list")(listing.list_names)
 app.command("show")(showing.show)

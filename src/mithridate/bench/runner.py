@@ -1,0 +1,140 @@
+"""All cases, one after another: each in processes of its own, again where noise may have spoilt it, or kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mithridate.bench import check, measure
+from mithridate.bench.apart import BrokenError, LateError, MissingError, apart
+from mithridate.bench.case import Case, Growth, cases
+from mithridate.bench.measure import Effort
+from mithridate.bench.result import CaseFound, Found, GrowthFound, Unmeasured
+
+TRIES = 3
+"""How often at most a case is measured whose ratios are too low."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a list of cases is measured."""
+
+    effort: Effort
+    threads: int
+    check: bool = False
+    """Whether what is too slow is measured again."""
+    until: float | None = None
+    """When all must have ended, by ``time.monotonic``; what is left then is not measured."""
+
+
+Measure = Callable[[Case | Growth, Plan], Found]
+
+
+def measured(
+    asked: Sequence[Case | Growth],
+    plan: Plan,
+    *,
+    kept: Mapping[str, Found],
+    measure: Measure | None = None,
+    begin: Callable[[str], object] = lambda name: None,
+) -> Iterator[tuple[Found, bool]]:
+    """Each case with whether it was known before: from ``kept``, or measured. ``begin`` hears names before they are."""
+    for case in asked:
+        if case.name in kept:
+            yield kept[case.name], True
+            continue
+        begin(case.name)
+        yield _tried(case, plan, measure or apart_measured), False
+
+
+def _tried(case: Case | Growth, plan: Plan, measure: Measure) -> Found:
+    """A case measured, up to three times where it is too slow; the last time counts."""
+    found = measure(case, plan)
+    for turn in range(2, TRIES + 1):
+        if not plan.check or check.inaccurate(found) or not check.slow(found):
+            break
+        again = measure(case, plan)
+        if isinstance(again, Unmeasured):
+            break  # no time was left: what was found first stands
+        found = replace(again, tries=turn)
+    return found
+
+
+def apart_measured(case: Case | Growth, plan: Plan) -> Found:
+    """A case measured in fresh processes; what goes wrong becomes a sentence."""
+    if plan.until is not None and time.monotonic() >= plan.until:
+        return Unmeasured(name=case.name, why=_LATE, failed=False)
+    try:
+        return _growth(case, plan) if isinstance(case, Growth) else _case(case, plan)
+    except MissingError as error:
+        return Unmeasured(name=case.name, why=str(error), failed=False)
+    except LateError:
+        return Unmeasured(name=case.name, why=_LATE, failed=False)
+    except BrokenError as error:
+        return Unmeasured(name=case.name, why=str(error), failed=True)
+
+
+_LATE = "no time was left for it"
+
+
+def _case(case: Case, plan: Plan) -> CaseFound:
+    found = apart(timed_named, case.name, plan.effort, plan.threads, until=plan.until)
+    if not (plan.effort.memory or case.lighter):
+        return found
+    forms = dict(found.forms)
+    for name, form in found.forms.items():
+        held = apart(memory_named, case.name, name, plan.threads, until=plan.until)
+        if held is not None:
+            forms[name] = replace(form, peak_bytes=held[0], kept_bytes=held[1])
+    return replace(found, forms=forms)
+
+
+def _growth(growth: Growth, plan: Plan) -> GrowthFound:
+    if growth.measures == "seconds":
+        return apart(grown_named, growth.name, plan.effort, plan.threads, until=plan.until)
+    costs = [apart(bytes_named, growth.name, size, plan.threads, until=plan.until) for size in growth.sizes]
+    known = [each for each in costs if each is not None]
+    if len(known) < len(costs):
+        raise MissingError("this system does not tell peak memory")
+    return measure.of_costs(growth, [float(each) for each in known], foreign=None)
+
+
+def timed_named(name: str, effort: Effort, threads: int) -> CaseFound:
+    """As :func:`~.measure.timed`, for the case of this name; sets the number of torch's threads."""
+    return measure.timed(_case_named(name, threads), effort)
+
+
+def memory_named(name: str, form: str, threads: int) -> tuple[int, int] | None:
+    """As :func:`~.measure.memory`."""
+    return measure.memory(_case_named(name, threads), form)
+
+
+def grown_named(name: str, effort: Effort, threads: int) -> GrowthFound:
+    """As :func:`~.measure.grown`."""
+    return measure.grown(_growth_named(name, threads), effort)
+
+
+def bytes_named(name: str, size: int, threads: int) -> int | None:
+    """As :func:`~.measure.bytes_at`."""
+    return measure.bytes_at(_growth_named(name, threads), size)
+
+
+def _case_named(name: str, threads: int) -> Case:
+    found = _named(name, threads)
+    assert isinstance(found, Case)
+    return found
+
+
+def _growth_named(name: str, threads: int) -> Growth:
+    found = _named(name, threads)
+    assert isinstance(found, Growth)
+    return found
+
+
+def _named(name: str, threads: int) -> Case | Growth:
+    """Cases travel by name: what prepares them need not be picklable."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return cases()[name]
