@@ -192,6 +192,17 @@ def test_accuracy_must_stay_above_its_limit(tmp_path: Path) -> None:
     assert outcomes == ["passed", "unknown", "exceeded"]
 
 
+def test_accuracy_is_bounded_by_its_sequence_where_trials_were_added_by_looking(tmp_path: Path) -> None:
+    note = {"width": 0.1, "trials": 70, "most": 200, "reached": True}
+    (once,) = gate(run(tmp_path / "a", {"none": []}, trials=70), Limits(min_accuracy=0.7)).cells[0].checks
+    looked = run(tmp_path / "b", {"none": []}, trials=70, jobs=500, sequential=note)
+    (often,) = gate(looked, Limits(min_accuracy=0.7)).cells[0].checks
+    assert once.bounded is not None
+    assert often.bounded is not None
+    assert often.bounded.low == pytest.approx(confidence_sequence([0.85] * 70).low)
+    assert often.bounded.low < once.bounded.low
+
+
 def test_one_hit_more_never_brings_the_bound_down(tmp_path: Path) -> None:
     """20 trials of 20 networks: no hit of 400 does not pass 5 %, and one hit must not either."""
     highs = []

@@ -88,14 +88,18 @@ def _sequential_rise(cell: Cell, *, below: float, above: float) -> Bounded:
     )
 
 
-def accuracy_bounds(cell: Cell, *, below: float, above: float) -> Bounded | None:
+def accuracy_bounds(cell: Cell, stopping: Stopping | None, *, below: float, above: float) -> Bounded | None:
     """Bounds of the mean accuracy on clean test data of poisoned victims, by trial; None where it is not known.
 
-    The wider of Student's t and of Stringer's bound (:func:`upper`).
+    The wider of Student's t and of Stringer's bound (:func:`upper`). Where trials were added until a rate was known
+    well enough, those of the confidence sequence: a victim that is hit may be less accurate, too.
     """
     means = _accuracies(cell)
     if not means:
         return None
+    if stopping is not None:
+        worst, best = (confidence_sequence(means, confidence=each) for each in (below, above))
+        return Bounded(mean=best.mean, low=worst.low, high=best.high, trials=len(means), spread=_spread(means))
     least, most = (mean_interval(means, confidence=2 * each - 1) for each in (below, above))
     low = max(0.0, min(least.low, lower(means, 0.0, confidence=below)))
     high = min(1.0, max(most.high, upper(means, 1.0, confidence=above)))

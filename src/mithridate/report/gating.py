@@ -218,7 +218,8 @@ def _checks(run: Run, cell: Cell, limits: Limits, count: int) -> Iterator[Check]
             else _not_measured("rise", limits.max_rise, "no victim was judged on clean data")
         )
     if limits.min_accuracy is not None:
-        accuracy = accuracy_bounds(cell, below=above, above=below)  # here the lower bound lets pass
+        looked = stopping(run.sequential)
+        accuracy = accuracy_bounds(cell, looked, below=above, above=below)  # here the lower bound lets pass
         yield (
             _at_least(limits.min_accuracy, accuracy, limits)
             if accuracy
