@@ -94,3 +94,12 @@ def test_a_log_that_is_not_merged_is_not_passed_over(place: Path) -> None:
     (place / "killed" / "store.sqlite-shm").unlink()
     with unwritable(place / "killed"), pytest.raises(StoreError, match=r"-wal is not merged yet; copy the run folder"):
         Store(place / "killed")
+
+
+def test_a_run_that_stopped_on_purpose_is_read_too(place: Path) -> None:
+    folder = finished(place / "run")
+    with Store(folder, create=True) as store:
+        store.describe(sequential={"width": 0.1, "trials": 1, "most": 2, "reached": True})
+        store.queue.fill([Entry(key="a", kind="attack"), Entry(key="b", kind="attack", job={"trial": 1})])
+    with unwritable(folder):
+        assert overview(folder).standing == "enough"

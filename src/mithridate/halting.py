@@ -44,7 +44,7 @@ def left(store: Store, trials: int) -> bool:
     first = int(known.get("first_trial") or 0)
     values = {"first": first, "last": first + trials - 1, "resample": bool(known.get("resample"))}
     with sentences(store.path):
-        base = connect(store.path)
+        base = connect(store.path, reading=True)
         try:
             return bool(base.execute(_LEFT, values).fetchone()[0])
         finally:
