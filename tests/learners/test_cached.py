@@ -344,3 +344,30 @@ def test_networks_with_tied_weights_are_kept_too(tmp_path, trainings):
     assert len(trainings) == 1
     assert same(first, again)
     assert again.model.again.weight is again.model.first.weight
+
+
+def test_a_network_is_found_where_its_folder_cannot_be_written(tmp_path, trainings, monkeypatch):
+    cached = Cached(learner=SMALL, folder=tmp_path)
+    kept = cached.fit(DATA, seed=Seed(1))
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("touch", "unlink"):
+        monkeypatch.setattr(Path, name, refused)
+    monkeypatch.setattr(os, "utime", refused)
+    assert same(cached.fit(DATA, seed=Seed(1)), kept)
+    assert len(trainings) == 1
+
+
+def test_a_network_that_finds_no_memory_is_kept(tmp_path, monkeypatch):
+    cached = Cached(learner=SMALL, folder=tmp_path)
+    cached.fit(DATA, seed=Seed(1))
+
+    def short(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(SGD, "build", short)
+    with pytest.raises(torch.OutOfMemoryError):
+        cached.fit(DATA, seed=Seed(1))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1

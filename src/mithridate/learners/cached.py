@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from mithridate.checkpoint import Checkpoint
 from mithridate.dataset import Dataset, Space
 from mithridate.errors import FormatError
 from mithridate.learner import Around, Hook, Learner, Progress, removals_of, removals_state
+from mithridate.memory import out_of_memory
 from mithridate.methods import version, versions
 from mithridate.model import Classifier
 from mithridate.notes import Notes, no_notes
@@ -109,11 +111,15 @@ class Cached(Around):
             return None
         try:
             found = self._of(checkpoint.read(path, device=data.device), data)
-            path.touch()
-            return found
-        except (FormatError, KeyError, ValueError, TypeError, RuntimeError, OSError):
-            path.unlink(missing_ok=True)  # damaged: train again
+        except (FormatError, KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+            if out_of_memory(error):  # which says nothing about the file
+                raise
+            with suppress(OSError):
+                path.unlink(missing_ok=True)  # damaged: train again
             return None
+        with suppress(OSError):  # of another user, or removed by now
+            os.utime(path)
+        return found
 
     def _of(self, kept: Checkpoint, data: Dataset) -> Progress:
         """The training that was kept so."""
