@@ -13,6 +13,7 @@ import torch
 from mithridate.executor import Ended
 from mithridate.executors import processes
 from mithridate.executors.processes import Processes
+from mithridate.executors.worker import Worker
 from mithridate.experiment import Job
 from mithridate.watch import Step
 from tests.executors.work import Counted, Deadly, endless, first_fails, jobs, silent_for_ever, surroundings, unsendable
@@ -150,3 +151,11 @@ def test_leave_the_settings_of_this_process_alone(monkeypatch: pytest.MonkeyPatc
     assert list(Processes(2).map(endless, [], report=nobody)) == []
     assert (os.environ["OMP_NUM_THREADS"], "MKL_NUM_THREADS" in os.environ) == ("3", False)
     assert torch.get_num_threads() == threads
+
+
+def test_tell_that_a_job_begins_before_it_can_write_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    give = Worker.give
+    monkeypatch.setattr(Worker, "give", lambda worker, job: (said.append("given"), give(worker, job))[1])
+    assert list(Processes(1).map(first_fails, jobs(()), report=nobody, started=lambda job, where: said.append("told")))
+    assert said == ["told", "given"]

@@ -87,8 +87,8 @@ class _Crew:
                 return
             worker = worker or self._hired(number)
             self._attempts[job.key] += 1
+            self._started(job, str(worker))  # first: whoever is told may look at what lies there before the job
             worker.give(job)
-            self._started(job, str(worker))
 
     def ended(self, queue: Queue) -> list[Ended]:
         """Wait until something is said; the jobs that have ended. Those of dead workers go back to the queue."""
