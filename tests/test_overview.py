@@ -174,3 +174,17 @@ def test_says_so_where_there_is_no_run(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match="no run"):
         overview(tmp_path)
+
+
+def test_a_run_that_lost_its_store_is_to_be_mended_not_begun_anew(tmp_path: Path) -> None:
+    from mithridate.errors import StoreError
+
+    (tmp_path / "poisons" / "c0").mkdir(parents=True)
+    with pytest.raises(StoreError, match=f"store.sqlite is gone; mend it with  mithridate repair {tmp_path}"):
+        overview(tmp_path)
+
+
+def test_a_run_of_which_no_job_is_listed_is_not_done(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        store.describe(experiment={"name": "grid"})
+    assert overview(tmp_path).standing == "stopped"

@@ -126,7 +126,7 @@ def _standing(progress: Progress, driver: str, *, enough: bool) -> Standing:
         return "running"
     if enough and progress.total("waiting"):
         return "enough"
-    if progress.total("waiting", "running"):
+    if progress.total("waiting", "running") or not progress.total():  # none are listed where a repair began anew
         return "stopped"
     return "failed" if progress.total("failed", "lost") else "done"
 

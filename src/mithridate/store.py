@@ -68,10 +68,10 @@ class Store:
         """Open the run in ``folder``. Raises :class:`StoreError` where it is absent, damaged or cannot be written."""
         self.folder = Path(folder)
         self.path = self.folder / "store.sqlite"
+        if not self.path.is_file() or (create and not self.path.stat().st_size):
+            remains.refuse(self.folder)
         if not create and not self.path.is_file():
             raise StoreError(f"there is no run in '{self.folder}' (no store.sqlite); start one with  mithridate run")
-        if create and not (self.path.is_file() and self.path.stat().st_size):
-            remains.refuse(self.folder)
         self._lock = FolderLock(self.folder / "store.lock")
         with sentences(self.path):
             if create:
