@@ -122,6 +122,8 @@ def test_a_job_without_its_rows_waits_again(store: Store) -> None:
     store.add_all([("a", "craft", {})], job="a")
     store.add_all([("d-0", "victim", {})], job="d")
     assert store.queue.wanting() == ["d"]
+    assert states(store)["d"] == "done"  # asking changes nothing
+    store.queue.reopen(["d"])
     assert states(store) == {"a": "done", "b": "waiting", "c": "waiting", "d": "waiting"}
 
 

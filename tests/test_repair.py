@@ -238,6 +238,37 @@ class TestDamagedStore:
         with Store(folder) as store:
             assert len(store.rows()) == ROWS - 1
 
+    def test_where_the_disk_is_full_when_the_log_is_merged_nothing_changes(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one_bit(folder / "store.sqlite")
+        before, salvaged = (folder / "store.sqlite").read_bytes(), salvage.salvage
+
+        def unmerged(old: Path, new: Path) -> salvage.Saved:
+            saved = salvaged(old, new)
+            monkeypatch.setattr("mithridate.repair._keep_settings", lambda *_: None)
+            new.with_name(f"{new.name}-wal").write_bytes(b"rows")  # which SQLite leaves where it cannot merge it
+            return saved
+
+        monkeypatch.setattr(salvage, "salvage", unmerged)
+        with pytest.raises(StoreError, match="the disk is full"):
+            repair(folder)
+        monkeypatch.undo()
+        assert (folder / "store.sqlite").read_bytes() == before
+        repair(folder)
+        with Store(folder) as store:
+            assert len(store.rows()) == ROWS - 1
+
+    def test_a_dry_repair_tells_of_jobs_that_lost_rows(self, folder: Path) -> None:
+        with Store(folder, create=True) as store:
+            store._base.execute("DELETE FROM details WHERE key = 'job3'")
+            store._base.execute("DELETE FROM results WHERE key = 'job3'")
+        for dry_run in (True, True, False):
+            found = repair(folder, dry_run=dry_run)
+            assert (found.faults, found.again) == (1, 1)
+            assert "1 job lost rows" in found.said[0]
+        assert repair(folder).faults == 0
+
 
 class TestRefuses:
     def test_a_folder_without_a_run(self, tmp_path: Path) -> None:

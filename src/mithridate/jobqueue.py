@@ -187,17 +187,23 @@ class JobQueue:
         return int(found[0]) if found else 0
 
     def wanting(self) -> list[str]:
-        """Put jobs back to waiting that count as done, but left fewer rows than they should; their keys.
+        """Keys of the jobs that count as done, but left fewer rows than they should.
 
         A job of which the experiment wants fewer rows than it once did is held to those: others do not stand in.
         """
-        with sentences(self._path), transaction(self._base):
+        with sentences(self._path):
             found = self._base.execute(
-                "UPDATE jobs SET state = 'waiting', ended = NULL "
-                "WHERE place IS NOT NULL AND state = 'done' AND rows > "
-                "(SELECT count(*) FROM results WHERE results.job = jobs.key AND planned) RETURNING key"
+                "SELECT key FROM jobs WHERE place IS NOT NULL AND state = 'done' AND rows > "
+                "(SELECT count(*) FROM results WHERE results.job = jobs.key AND planned)"
             ).fetchall()
         return [key for (key,) in found]
+
+    def reopen(self, keys: Sequence[str]) -> None:
+        """Have jobs that left fewer rows than they should wait again."""
+        with sentences(self._path), transaction(self._base):
+            self._base.executemany(
+                "UPDATE jobs SET state = 'waiting', ended = NULL WHERE key = ?", [(key,) for key in keys]
+            )
 
     def wait(self, keys: Sequence[str]) -> None:
         """Have jobs that were done wait again; their rows stay until new ones take their place."""

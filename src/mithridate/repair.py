@@ -131,6 +131,7 @@ def _mend_database(folder: Path, found: Findings, *, dry_run: bool) -> bool:
         fresh.parent.mkdir()
         saved = work(path, fresh)
         _keep_settings(fresh.parent, folder)
+        _check_merged(fresh)
         kept = _swap(path, fresh, end)
     finally:
         shutil.rmtree(fresh.parent, ignore_errors=True)
@@ -170,13 +171,13 @@ def _keep_settings(fresh: Path, folder: Path) -> None:
 
 def _mend_rows(store: Store, found: Findings, *, dry_run: bool) -> None:
     """Have jobs that lost rows, or whose driver is gone, wait again."""
-    if dry_run:
-        return
     wanting = store.queue.wanting()
     if wanting:
         found.again += len(wanting)
         found.wrong(f"{_jobs(len(wanting))} lost rows and will be done again by the next run")
-    store.queue.release()
+    if not dry_run:
+        store.queue.reopen(wanting)
+        store.queue.release()
 
 
 def _mend_files(store: Store, found: Findings, *, dry_run: bool) -> None:
@@ -256,6 +257,16 @@ def _swap(path: Path, fresh: Path, end: str) -> Path:
         path.with_name(path.name + more).unlink(missing_ok=True)
     fresh.replace(path)
     return kept
+
+
+def _check_merged(fresh: Path) -> None:
+    """Raise :class:`StoreError` where rows of the fresh database are in its log still, which stays behind."""
+    log = fresh.with_name(f"{fresh.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise StoreError(
+            f"the disk is full: the log of '{fresh}' could not be merged into it; the old database is as it was; free "
+            "space and repair again"
+        )
 
 
 def _twin(old: Path, new: Path, between: Path) -> None:
