@@ -30,7 +30,10 @@ def described(folder: Path, path: str, *, job: str) -> Artefact:
     try:
         content = (folder / path).read_bytes()
     except OSError as error:
-        raise StoreError(f"cannot read '{folder / path}', which was just written: {error.strerror or error}") from error
+        raise StoreError(
+            f"cannot read '{folder / path}', which results of this run depend on: {error.strerror or error}; see that "
+            "you may read it, and that its disk is well"
+        ) from error
     return Artefact(path=path, job=job, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
