@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import fisher_exact
 
+from mithridate import pairing
 from mithridate.errors import ConfigError
 from mithridate.pairing import bootstrap, chance_of_split, holm, mcnemar, unpaired
 
@@ -143,3 +145,24 @@ def test_a_bootstrap_of_many_trials_draws_from_the_same_distribution() -> None:
     low, high = np.quantile(values[picks].mean(1), [0.025, 0.975])  # hardly skewed: BCa is near the percentiles
     assert (found.low, found.high) == (pytest.approx(low, abs=0.01), pytest.approx(high, abs=0.01))
     assert found.method == "bca"
+
+
+class TestVeryManyTrials:
+    """Neither the bootstrap nor the permutation may hold all draws of all trials at once."""
+
+    def test_what_is_drawn_does_not_depend_on_how_much_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        values = np.random.default_rng(1).random((2, 60, 3)).tolist()
+        gaps = [sum(a) / 3 - sum(b) / 3 for a, b in zip(*values, strict=True)]
+        whole = bootstrap(gaps, seed=0), unpaired(*values)
+        monkeypatch.setattr(pairing, "_ROOM", 1000)
+        assert (bootstrap(gaps, seed=0), unpaired(*values)) == whole
+
+    def test_memory_is_bounded(self) -> None:
+        """1000 draws of 20 000 trials are 160 MB of values, and as much of their places."""
+        values = np.random.default_rng(1).random((2, 20_000))
+        tracemalloc.start()
+        try:
+            bootstrap((values[0] - values[1]).tolist(), seed=0, draws=1000)
+            assert tracemalloc.get_traced_memory()[1] < 8e7
+        finally:
+            tracemalloc.stop()

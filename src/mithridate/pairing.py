@@ -20,6 +20,9 @@ _PERMUTED = 10_000
 _MANY = 200
 """Trials from which on a bootstrap draws how often each value comes, where there are few."""
 
+_ROOM = 2_000_000
+"""Values drawn at a time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class McNemar:
@@ -102,7 +105,8 @@ def _drawn_means(values: Array, draws: int, generator: np.random.Generator) -> A
     """
     distinct, counts = np.unique(values, return_counts=True)
     if len(values) < _MANY or len(distinct) > len(values) // 4:
-        return np.asarray(values[generator.integers(len(values), size=(draws, len(values)))].mean(1))
+        parts = [values[generator.integers(len(values), size=(k, len(values)))].mean(1) for k in _parts(draws, values)]
+        return np.concatenate(parts)
     drawn = generator.multinomial(len(values), counts / len(values), size=draws)
     return np.asarray(drawn @ distinct / len(values))
 
@@ -161,8 +165,15 @@ def _chance_apart(first: Sequence[Sequence[float]], second: Sequence[Sequence[fl
         return float(fisher_exact(table).pvalue)
     means = [np.array([sum(values) / len(values) for values in side]) for side in (first, second)]
     both, count = np.concatenate(means), len(means[0])
-    order = np.random.default_rng(0).random((_PERMUTED, len(both))).argsort(1)
-    drawn = both[order]
-    gaps = abs(drawn[:, :count].mean(1) - drawn[:, count:].mean(1))
-    as_far = (gaps >= abs(means[0].mean() - means[1].mean()) - 1e-12).sum()
+    generator, seen, as_far = np.random.default_rng(0), abs(means[0].mean() - means[1].mean()), 0
+    for draws in _parts(_PERMUTED, both):
+        drawn = both[generator.random((draws, len(both))).argsort(1)]
+        gaps = abs(drawn[:, :count].mean(1) - drawn[:, count:].mean(1))
+        as_far += int((gaps >= seen - 1e-12).sum())
     return float((1 + as_far) / (1 + _PERMUTED))
+
+
+def _parts(draws: int, values: Array) -> list[int]:
+    """So many samples of all values in parts that fit into memory; what is drawn does not depend on them."""
+    most = max(1, _ROOM // len(values))
+    return [min(most, draws - done) for done in range(0, draws, most)]
