@@ -74,3 +74,16 @@ def test_several_victims_a_trial_have_no_discordant_trials(tmp_path: Path) -> No
     assert (row["test"], row["discordant"], row["trials"]) == ("sign flips", None, 6)
     (_, said) = of_attacks(attack_pairs.pairs_of(run, cells(run)))
     assert said.startswith("- polytope against matching")
+
+
+def test_an_attack_that_is_an_oracle_is_stamped_wherever_it_is_compared(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        store.describe(classes=list(CLASSES), experiment=experiment(trials=3, runs=1))
+        for attack, trial in itertools.product(("matching", "seer"), range(3)):
+            add_craft(store, trial, attack=attack)
+            add_victim(store, "attack", trial, hit=True, attack=attack, oracle=attack == "seer")
+    run = read(tmp_path)
+    found = cells(run)
+    assert "- seer (oracle) against matching, " in of_attacks(attack_pairs.pairs_of(run, found))[1]
+    (row,) = attack_pairs.rows(run, found)
+    assert [row[side]["oracle"] for side in ("first", "second")] == [False, True]

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binomtest, fisher_exact
 
 from mithridate.errors import ConfigError, StoreError
-from mithridate.report.compared import as_json, head, sentence
+from mithridate.report.compared import as_json, cell, head, sentence
 from mithridate.report.comparing import Beside, Pair, compare
 from mithridate.store import Store
 from tests.report.fabricate import CLASSES, add_craft, add_victim, experiment
@@ -204,3 +204,18 @@ def test_settings_that_differ_under_one_name_are_said(tmp_path: Path) -> None:
         "the surrogates have other settings (epochs=25 in the first, epochs=30 in the second)",
     )
     assert "steps=9 in the second" in " ".join(head(found))
+
+
+def test_numbers_of_oracles_are_stamped_in_words_and_json(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, told in zip(folders, (False, True), strict=True):
+        with Store(folder, create=True) as store:
+            store.describe(classes=list(CLASSES), experiment=experiment(trials=3, runs=1), data_digest="abc")
+            for trial in range(3):
+                add_craft(store, trial)
+                add_victim(store, "attack", trial, hit=True)
+                add_victim(store, "attack", trial, hit=False, defense="filter", oracle=told)
+    found = only(compare(folders))
+    assert [cell(pair).rsplit(", ", 1)[1] for pair in found.pairs] == ["none", "filter (oracle)"]
+    rows = as_json(found)["pairs"]
+    assert [(row["first"]["oracle"], row["second"]["oracle"]) for row in rows] == [(False, False), (False, True)]

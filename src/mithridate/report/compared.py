@@ -40,9 +40,10 @@ _NAMES = ("first", "second")
 
 
 def cell(pair: Pair) -> str:
-    """Where a pair stands in the grid of the second run."""
+    """Where a pair stands in the grid of the second run, stamped where a number of either run is an oracle's."""
     own = pair.second
-    return f"{own.attack}, {own.scenario}, {own.victim}, {own.defense}"
+    told = any(each.oracle for each in (pair.first, own)) and "(oracle)" not in own.defense
+    return f"{own.attack}, {own.scenario}, {own.victim}, {own.defense}{' (oracle)' * told}"
 
 
 def sentence(pair: Pair) -> str:
@@ -79,7 +80,8 @@ def of_attacks(pairs: Sequence[Pair]) -> list[str]:
         split = discordant(pair)
         alone = f" Hit by one alone: {split.second_only} against {split.first_only} trials." if split else ""
         where = f"{pair.second.scenario}, {pair.second.victim}"
-        lines.append(f"- {pair.second.attack} against {pair.first.attack}, {where}\n  {sentence(pair)}{alone}")
+        one, two = (f"{each.attack}{' (oracle)' * each.oracle}" for each in (pair.first, pair.second))
+        lines.append(f"- {two} against {one}, {where}\n  {sentence(pair)}{alone}")
     return lines
 
 
@@ -123,5 +125,6 @@ def as_row(pair: Pair) -> dict[str, Any]:
 
 
 def _rate(pair: Pair, place: int) -> dict[str, float]:
-    found = (pair.one, pair.two)[place]
-    return {"mean": found.mean, "low": found.low, "high": found.high, "trials": found.trials, "victims": found.victims}
+    found, its = (pair.one, pair.two)[place], (pair.first, pair.second)[place]
+    sample = {"trials": found.trials, "victims": found.victims}
+    return {"mean": found.mean, "low": found.low, "high": found.high} | sample | {"oracle": its.oracle}
