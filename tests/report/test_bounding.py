@@ -20,6 +20,8 @@ def test_trials_by_spread_is_the_first_number_that_students_t_brings_near_enough
     assert t.ppf(0.95, trials - 2) * spread / np.sqrt(trials - 1) > 0.02 - 1e-4
     assert trials_by_spread(found, -0.01, 0.0, confidence=0.95) is None
     assert trials_by_spread(found, 0.02, 0.9, confidence=0.95) == 134  # 0.9 (1 - 0.05^(1/n)) <= 0.02
+    there = "Student's bound is near enough with the trials at hand, so another one was what kept the gate shut"
+    assert trials_by_spread(found, 0.05, 0.0, confidence=0.95) is None, there
 
 
 @pytest.mark.parametrize(("trials", "victims"), [(20, 8), (20, 20), (60, 4)])

@@ -203,6 +203,16 @@ def test_accuracy_is_bounded_by_its_sequence_where_trials_were_added_by_looking(
     assert often.bounded.low < once.bounded.low
 
 
+def test_names_no_number_of_trials_where_bounds_allow_for_looking(tmp_path: Path) -> None:
+    """Of 60 trials fixed in advance none hit is enough for 5 %, so that another number would be named wrongly."""
+    note = {"width": 0.1, "trials": 60, "most": 200, "reached": True}
+    folder = run(tmp_path, {"none": []}, trials=60, jobs=500, sequential=note)
+    for limits in (FIVE, Limits(min_accuracy=0.8)):
+        found = gate(folder, limits)
+        assert found.outcome == "unknown"
+        assert plain(found).endswith("More trials would tell.")
+
+
 def test_one_hit_more_never_brings_the_bound_down(tmp_path: Path) -> None:
     """20 trials of 20 networks: no hit of 400 does not pass 5 %, and one hit must not either."""
     highs = []

@@ -30,6 +30,8 @@ class Bounded:
     trials: int
     spread: float = 0.0
     """Standard deviation of the values of the trials, where the bounds are of a mean of real values."""
+    looked: bool = False
+    """Whether the bounds hold however often one looked, and are the wider for it."""
 
 
 def success_bounds(cell: Cell, stopping: Stopping | None, *, below: float, above: float) -> Bounded:
@@ -44,7 +46,7 @@ def success_bounds(cell: Cell, stopping: Stopping | None, *, below: float, above
     means = [_mean(values) for values in by_trial(cell.poisoned)]
     if stopping is not None:
         least, most = (confidence_sequence(means, confidence=each) for each in (below, above))
-        return Bounded(mean=most.mean, low=least.low, high=most.high, trials=len(means))
+        return Bounded(mean=most.mean, low=least.low, high=most.high, trials=len(means), looked=True)
     mean, trials = _mean(means), len(means)
     low, high = exact(mean, trials, confidence=2 * below - 1)[0], exact(mean, trials, confidence=2 * above - 1)[1]
     return Bounded(mean=mean, low=low, high=high, trials=trials)
@@ -85,6 +87,7 @@ def _sequential_rise(cell: Cell, *, below: float, above: float) -> Bounded:
         high=most[0].high - most[1].low,
         trials=len(poisoned),
         spread=_spread(poisoned),
+        looked=True,
     )
 
 
@@ -99,7 +102,7 @@ def accuracy_bounds(cell: Cell, stopping: Stopping | None, *, below: float, abov
         return None
     if stopping is not None:
         worst, best = (confidence_sequence(means, confidence=each) for each in (below, above))
-        return Bounded(mean=best.mean, low=worst.low, high=best.high, trials=len(means), spread=_spread(means))
+        return Bounded(mean=best.mean, low=worst.low, high=best.high, trials=len(means), looked=True)
     least, most = (mean_interval(means, confidence=2 * each - 1) for each in (below, above))
     low = max(0.0, min(least.low, lower(means, 0.0, confidence=below)))
     high = min(1.0, max(most.high, upper(means, 1.0, confidence=above)))
@@ -125,8 +128,11 @@ def lower(values: Sequence[float], least: float, *, confidence: float) -> float:
 
 
 def trials_to_pass(found: Bounded, limit: float, *, confidence: float) -> int | None:
-    """How many trials in all would bring the upper bound of a rate to ``limit``, if the rate stays; None: none."""
-    if found.mean >= limit:
+    """How many trials in all would bring the upper bound of a rate to ``limit``, if the rate stays.
+
+    None: none, or none that can be named, as of bounds that allow for looking.
+    """
+    if found.mean >= limit or found.looked:
         return None
 
     def enough(trials: int) -> bool:
@@ -149,7 +155,7 @@ def trials_by_spread(found: Bounded, distance: float, room: float, *, confidence
     If mean and spread stay as they are: by Student's t, and so many that a share of others that never showed, each
     ``room`` away from the mean, would not move it farther.
     """
-    if distance <= 0 or found.trials < 2:
+    if distance <= 0 or found.trials < 2 or found.looked:
         return None
 
     def enough(trials: int) -> bool:
@@ -159,7 +165,7 @@ def trials_by_spread(found: Bounded, distance: float, room: float, *, confidence
 
     tried = range(found.trials, _MOST)
     place = bisect_left(tried, True, key=enough)
-    return tried[place] if place < len(tried) else None
+    return tried[place] if 0 < place < len(tried) else None  # 0: values are so uneven that neither is what lacks
 
 
 def _accuracies(cell: Cell) -> list[float]:
