@@ -31,4 +31,6 @@ def write_atomically(path: Path, text: str) -> None:
         do = "free space or choose another --out"
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             do = "choose a place where you may write (a run folder can be copied as a whole, and read there)"
+        elif error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+            do = "choose another path (it is that of a folder, or there is a file where its folder would be)"
         raise StoreError(f"cannot write '{path}': {error.strerror or error}; {do}") from error

@@ -55,6 +55,14 @@ def test_a_run_whose_jobs_all_failed_cannot_be_told_of_and_its_files_say_so(tmp_
 
 
 @pytest.mark.parametrize("option", ["--junit", "--sarif"])
+def test_gate_says_that_its_file_would_be_a_folder(tmp_path: Path, option: str) -> None:
+    folder = run(tmp_path / "run", {"none": []}, trials=3)
+    found = CALL.invoke(app, ["gate", str(folder), "--max-success", "0.05", option, str(folder)])
+    assert "choose another path (it is that of a folder" in str(found.exception)
+    assert "free space" not in str(found.exception)
+
+
+@pytest.mark.parametrize("option", ["--junit", "--sarif"])
 def test_gate_makes_no_folder_for_its_files(tmp_path: Path, option: str) -> None:
     folder = run(tmp_path / "run", {"none": []}, trials=3)
     found = CALL.invoke(app, ["gate", str(folder), "--max-success", "0.05", option, str(tmp_path / "no" / "f")])
