@@ -20,10 +20,15 @@ class Fitted:
 
 def fitted(sizes: Sequence[float], costs: Sequence[float]) -> Fitted:
     """The least-squares line through log size and log cost; at least three points, all above zero."""
-    from scipy.stats import linregress, t
+    import numpy as np
+    from scipy.stats import t
 
     assert len(sizes) == len(costs) >= 3, "a power law with an interval needs three points"
-    line = linregress([math.log(each) for each in sizes], [math.log(each) for each in costs])
-    half = float(t.ppf(0.975, len(sizes) - 2)) * float(line.stderr)
-    slope = float(line.slope)
-    return Fitted(exponent=slope, low=slope - half, high=slope + half, factor=math.exp(float(line.intercept)))
+    x, y = np.log(sizes), np.log(costs)
+    spread = float(np.square(x - x.mean()).sum())
+    slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread
+    off = y - y.mean() - slope * (x - x.mean())
+    free = len(sizes) - 2
+    half = float(t.ppf(0.975, free)) * math.sqrt(float(np.square(off).sum()) / free / spread)
+    factor = math.exp(float(y.mean() - slope * x.mean()))
+    return Fitted(exponent=slope, low=slope - half, high=slope + half, factor=factor)

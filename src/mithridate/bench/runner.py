@@ -14,6 +14,7 @@ from mithridate.bench.result import CaseFound, Found, GrowthFound, Unmeasured
 
 TRIES = 3
 """How often at most a case is measured whose ratios are too low."""
+PLAN_LATE = "no time was left for it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +65,15 @@ def _tried(case: Case | Growth, plan: Plan, measure: Measure) -> Found:
 def apart_measured(case: Case | Growth, plan: Plan) -> Found:
     """A case measured in fresh processes; what goes wrong becomes a sentence."""
     if plan.until is not None and time.monotonic() >= plan.until:
-        return Unmeasured(name=case.name, why=_LATE, failed=False)
+        return Unmeasured(name=case.name, why=PLAN_LATE, failed=False)
     try:
         return _growth(case, plan) if isinstance(case, Growth) else _case(case, plan)
     except MissingError as error:
         return Unmeasured(name=case.name, why=str(error), failed=False)
     except LateError:
-        return Unmeasured(name=case.name, why=_LATE, failed=False)
+        return Unmeasured(name=case.name, why=PLAN_LATE, failed=False)
     except BrokenError as error:
         return Unmeasured(name=case.name, why=str(error), failed=True)
-
-
-_LATE = "no time was left for it"
 
 
 def _case(case: Case, plan: Plan) -> CaseFound:
