@@ -14,6 +14,8 @@ from mithridate.dataset import Dataset
 from mithridate.errors import FormatError
 from mithridate.learner import Hook, Progress, Removal, removals_of, removals_state
 from mithridate.learners.hooks import dropped
+from mithridate.learners.momentum import Momentum
+from mithridate.learners.precision import Format, fitting
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
 
@@ -35,6 +37,8 @@ class Run:
     trained: list[torch.nn.Parameter]
     """The parameters that steps change."""
     optimiser: torch.optim.Optimizer
+    precision: Format
+    """What steps compute in."""
     order: torch.Generator
     draws: torch.Generator
     features: Tensor | None = None
@@ -56,7 +60,8 @@ class Run:
             hooks=hooks,
             model=model,
             trained=[each for group in groups for each in group["params"]],
-            optimiser=_optimiser(learner, groups),
+            optimiser=optimiser(learner, groups),
+            precision=fitting(learner.precision, learner.model, data.space, data.device),
             order=seed.child("order").generator(),
             draws=seed.child("augmentation").generator(data.device),
         )
@@ -129,12 +134,12 @@ class Run:
         self.reached(**{name: state.facts[name] for name in _COUNTS})
 
 
-def _optimiser(learner: SGD, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def optimiser(learner: SGD, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """The optimiser of a learner's settings over parameter groups."""
     if learner.optimiser == "adam":
         betas = (learner.momentum, 0.999)
         return torch.optim.Adam(groups, lr=learner.lr, betas=betas, weight_decay=learner.weight_decay)
-    return torch.optim.SGD(
+    return Momentum(
         groups,
         lr=learner.lr,
         momentum=learner.momentum,

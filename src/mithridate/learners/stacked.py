@@ -1,0 +1,171 @@
+"""Epochs of small dense networks without autograd, one training or many of one shape at a time.
+
+For linear classifiers, perceptrons with ReLU, and linear heads on features that stay as they are; in float32 on a CPU.
+Weights are those of the ordinary loop; where the trainings stand beside others, each becomes what it would alone, bit
+for bit (:mod:`mithridate.ops.dense_stack`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mithridate.learner import Hook
+from mithridate.learners.precision import resolved
+from mithridate.learners.running import Run, optimiser
+from mithridate.learners.schedule import factor
+from mithridate.model import Stack
+from mithridate.ops.dense_stack import DenseStack, Room
+
+if TYPE_CHECKING:
+    from mithridate.learners.sgd import SGD
+
+KEPT = 64 << 20
+"""Bytes that the prepared inputs of one training may take; those of larger ones are prepared batch by batch."""
+
+
+def layers(learner: SGD, run: Run) -> list[nn.Linear]:
+    """The layers of a training that can be stepped so, from the first to the last; empty where it cannot."""
+    if learner.compile or run.data.device.type != "cpu" or resolved(learner.precision, run.data.device) != "float32":
+        return []
+    if learner.augmentation is not None and len(run.data.space.shape) == 3 and run.features is None:
+        return []
+    if any(
+        type(each).transform is not Hook.transform or type(each).backward is not Hook.backward for each in run.hooks
+    ):
+        return []
+    found = _linear(run.model, fixed=run.features is not None)
+    own = {id(each) for layer in found for each in layer.parameters()}
+    same = all(group["factor"] == 1 for group in run.optimiser.param_groups)
+    plain = all(each.dtype == torch.float32 and each.requires_grad for each in run.trained)
+    return found if same and plain and own == {id(each) for each in run.trained} else []
+
+
+def _linear(model: nn.Module, *, fixed: bool) -> list[nn.Linear]:
+    """The linear layers that are all a network does, with ReLU between them; with ``fixed`` features its head alone."""
+    if type(model) is not Stack or type(model.last) is not nn.Linear:
+        return []
+    body = [] if fixed else list(model.body) if isinstance(model.body, nn.Sequential) else [model.body]
+    if not fixed:
+        first, *more = body
+        kinds = [type(each) for each in more]
+        if type(first) is not nn.Flatten or kinds != [nn.Linear, nn.ReLU] * (len(kinds) // 2):
+            return []
+        body = more[::2]
+    found = [*body, model.last]
+    return [each for each in found if isinstance(each, nn.Linear) and each.bias is not None] if found else []
+
+
+def epoch(learner: SGD, runs: Sequence[Run], plans: Sequence[Sequence[Tensor]]) -> list[tuple[float, float]]:
+    """One pass of each training over its batches of rows; mean losses and accuracies.
+
+    All runs have :func:`layers` of the same sizes and stand at the same epoch; batches of ``plans`` are as large.
+    """
+    nets = [layers(learner, run) for run in runs]
+    stack = DenseStack([(each.out_features, each.in_features) for each in nets[0]], len(runs))
+    with torch.no_grad():
+        _read(stack, runs, nets)
+        steps = optimiser(learner, [{"params": [stack.parameters], "factor": 1.0}])
+        _read_state(stack, steps, runs, nets)
+        likelihoods, hits = [], []
+        at = runs[0].epoch
+        for step, (inputs, labels) in enumerate(_batches(runs, plans)):
+            rate = factor(learner.schedule, epoch=at + step / len(plans[0]), epochs=learner.epochs, drops=learner.drops)
+            steps.param_groups[0]["lr"] = learner.lr * rate
+            found = stack.slope(inputs, labels)
+            steps.step()
+            likelihoods.append(found.likelihoods)
+            hits.append(found.hits)
+        _write(stack, steps, runs, nets)
+    seen = torch.cat(likelihoods, 1).double()
+    right = torch.cat(hits, 1).sum(1)
+    points = [(-each.clone().mean(), count / seen.shape[1]) for each, count in zip(seen, right, strict=True)]
+    return [(float(loss.float()), float(accuracy)) for loss, accuracy in points]
+
+
+def _batches(runs: Sequence[Run], plans: Sequence[Sequence[Tensor]]) -> Iterator[tuple[list[Tensor], Tensor]]:
+    """Inputs ``(n, d)`` of each training, aligned, and labels ``(B, n)`` of all; the inputs' memory is used again."""
+    rows, rooms = [_rows(run) for run in runs], dict[int, Room]()
+    labels = [run.data.labels[torch.cat(list(plan))] for run, plan in zip(runs, plans, strict=True)]
+    named = torch.split(torch.stack(labels), [len(part) for part in plans[0]], dim=1)
+    for parts, called in zip(zip(*plans, strict=True), named, strict=True):
+        count = len(parts[0])
+        yield _seen(runs, rows, parts, rooms, count), called
+
+
+def _seen(
+    runs: Sequence[Run], rows: Sequence[Tensor | None], parts: Sequence[Tensor], rooms: dict[int, Room], count: int
+) -> list[Tensor]:
+    """Inputs of a batch of each training."""
+    if any(each is None for each in rows):
+        return [_prepared(run, part) for run, part in zip(runs, parts, strict=True)]
+    if count not in rooms:
+        assert rows[0] is not None, "none is"
+        rooms[count] = Room(len(runs), count, rows[0].shape[1])
+    for known, part, place in zip(rows, parts, rooms[count].each, strict=True):
+        assert known is not None, "none is"
+        torch.index_select(known, 0, part, out=place)
+    return rooms[count].each
+
+
+def _rows(run: Run) -> Tensor | None:
+    """What the first trained layer sees of all rows ``(N, d)``; None where that is too much to keep."""
+    if run.features is not None:
+        return run.features
+    if len(run.data) * run.data.inputs[0].numel() * 4 > KEPT:
+        return None
+    return _prepared(run, torch.arange(len(run.data)))
+
+
+def _prepared(run: Run, index: Tensor) -> Tensor:
+    """What the first trained layer sees of some rows ``(n, d)``."""
+    if run.features is not None:
+        return run.features[index]
+    model = run.model
+    assert isinstance(model, Stack), "only a stack has layers of its own"
+    found: Tensor = model.normalise(run.data.take(index)[0]).flatten(1).contiguous()
+    return found
+
+
+def _read(stack: DenseStack, runs: Sequence[Run], nets: Sequence[Sequence[nn.Linear]]) -> None:
+    for number, net in enumerate(nets):
+        for layer, (weight, bias) in zip(net, stack.layers(stack.parameters.data, number), strict=True):
+            weight.copy_(layer.weight)
+            bias.copy_(layer.bias)
+
+
+def _read_state(
+    stack: DenseStack, steps: torch.optim.Optimizer, runs: Sequence[Run], nets: Sequence[Sequence[nn.Linear]]
+) -> None:
+    """Have the optimiser of the stack go on from where those of the runs stand."""
+    first = nets[0][0].weight
+    state = steps.state[stack.parameters]
+    for name, value in runs[0].optimiser.state[first].items():
+        if not isinstance(value, Tensor):
+            continue
+        if value.shape != first.shape:  # a count of steps
+            state[name] = value.clone()
+            continue
+        state[name] = torch.zeros_like(stack.parameters)
+        for number, (run, net) in enumerate(zip(runs, nets, strict=True)):
+            for layer, (weight, bias) in zip(net, stack.layers(state[name], number), strict=True):
+                weight.copy_(run.optimiser.state[layer.weight][name])
+                bias.copy_(run.optimiser.state[layer.bias][name])
+
+
+def _write(
+    stack: DenseStack, steps: torch.optim.Optimizer, runs: Sequence[Run], nets: Sequence[Sequence[nn.Linear]]
+) -> None:
+    """Hand weights and the optimiser's state back to the runs."""
+    state = {name: value for name, value in steps.state[stack.parameters].items() if isinstance(value, Tensor)}
+    for number, (run, net) in enumerate(zip(runs, nets, strict=True)):
+        for k, layer in enumerate(net):
+            for which, parameter in enumerate((layer.weight, layer.bias)):
+                parameter.copy_(stack.layers(stack.parameters.data, number)[k][which])
+                for name, value in state.items():
+                    flat = value.shape == stack.parameters.shape
+                    own = stack.layers(value, number)[k][which] if flat else value
+                    run.optimiser.state[parameter][name] = own.clone()
