@@ -11,6 +11,7 @@ demo: .venv/installed
 
 test: lint
 	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/mithridate bench --quick --check
 
 test-slow: .venv/installed-test
 	$(BIN)/pytest -m slow

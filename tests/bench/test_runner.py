@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -63,6 +64,21 @@ def test_what_is_known_is_not_measured():
 def test_a_plan_whose_time_is_over_measures_nothing():
     late = Plan(effort=PLAN.effort, threads=1, until=0.0)
     assert apart_measured(case(Clock()), late) == Unmeasured(name="path/net/N5", why=PLAN_LATE, failed=False)
+
+
+def test_cases_share_the_time_that_is_left_before_the_end():
+    budgets = []
+
+    def note(case, plan):
+        budgets.append(plan.effort.budget)
+        return found(2.0)
+
+    asked = [case(Clock(), name=f"path/net/N{k}") for k in range(4)]
+    until = time.monotonic() + 80
+    assert len(list(measured(asked, replace(PLAN, until=until), kept={}, measure=note))) == 4
+    assert budgets == pytest.approx([10, 80 / 6, 20, 40], abs=1)
+    assert len(list(measured(asked, PLAN, kept={}, measure=note))) == 4
+    assert budgets[4:] == [float("inf")] * 4
 
 
 def test_ratios_pair_the_forms_of_each_round():

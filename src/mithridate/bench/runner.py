@@ -41,12 +41,23 @@ def measured(
     begin: Callable[[str], object] = lambda name: None,
 ) -> Iterator[tuple[Found, bool]]:
     """Each case with whether it was known before: from ``kept``, or measured. ``begin`` hears names before they are."""
-    for case in asked:
+    for number, case in enumerate(asked):
         if case.name in kept:
             yield kept[case.name], True
             continue
         begin(case.name)
-        yield _tried(case, plan, measure or apart_measured), False
+        yield _tried(case, _paced(plan, len(asked) - number), measure or apart_measured), False
+
+
+def _paced(plan: Plan, left: int) -> Plan:
+    """A plan with an end, in which the rounds of the next of ``left`` cases take half of its share of the time left.
+
+    The other half is for making ready, accuracy, first calls and second tries.
+    """
+    if plan.until is None:
+        return plan
+    share = max(0.0, plan.until - time.monotonic()) / left
+    return replace(plan, effort=replace(plan.effort, budget=min(plan.effort.budget, share / 2)))
 
 
 def _tried(case: Case | Growth, plan: Plan, measure: Measure) -> Found:
