@@ -21,6 +21,7 @@ from mithridate.executors.local import Local
 from mithridate.experiment import Experiment
 from mithridate.job import Job
 from mithridate.jobqueue import Entry
+from mithridate.opening import Changed
 from mithridate.repair import repair
 from mithridate.store import Store
 from mithridate.watch import Step
@@ -323,6 +324,19 @@ class TestChangedMethods:
             assert campaign.plan(store).left == 0
         with begun(tiny(), folder) as store:  # asked once
             assert note in store.meta()["notes"]
+
+    @pytest.mark.usefixtures("newer")
+    def test_that_were_mixed_may_still_be_done_again(self, folder: Path, finished: Path) -> None:
+        steps: list[tuple[Changed, int]] = [("keep", 0), ("ask", 0), ("redo", 8)]
+        for said, left in steps:
+            with campaign.begin(tiny(), folder, **self.asked, changed=said) as store:
+                assert campaign.plan(store).left == left
+        with begun(tiny(), folder) as store:
+            assert not [each for each in store.meta()["notes"] if "mixed" in each]
+        carried_out(tiny(), folder)
+        assert results(folder) == results(finished)
+        with campaign.begin(tiny(), folder, **self.asked, changed="redo") as store:  # once is enough
+            assert campaign.plan(store).left == 0
 
     @pytest.mark.usefixtures("newer")
     def test_may_be_done_again_with_all_that_follows_from_them_and_no_more(self, folder: Path, finished: Path) -> None:

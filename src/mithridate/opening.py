@@ -52,6 +52,8 @@ def begin(
         differing = _differing(before, experiment)
         if differing and changed == "ask":
             raise ChangedMethodsError(folder, differing)
+        if changed == "redo":  # and what was kept beside newer rows earlier
+            differing = sorted({*differing, *map(str, before.get("mixed", []))})
         with store.at_once():  # refused, it leaves the queue as it was
             fill(experiment, store)
             artefacts.refuse(folder, artefacts.at_start(folder, store.artefacts(done=True)))
