@@ -77,7 +77,7 @@ def moved(poison, data=DATA):
 
 
 class TestObjective:
-    @pytest.mark.parametrize("backend", ["double", "gated"])
+    @pytest.mark.parametrize("backend", ["double", "gated-difference"])
     def test_poison_beats_noise_of_its_size_in_the_matching_loss(self, backend):
         for seed in range(3):
             poison = crafted(replace(QUICK, steps=30, backend=backend), seed=seed)
@@ -208,6 +208,7 @@ CHOICES = [
     (name, value)
     for name in ("optimiser", "init", "loss", "criterion", "select", "stagger", "backend")
     for value in choices(name)
+    if value != "compiled"  # takes long: see tests/ops/test_gradients.py
 ] + [(name, value) for name in ("per_target", "full_data", "clean_gradient") for value in (True,)]
 
 
@@ -231,7 +232,7 @@ class TestChoices:
         for name, value in [("steps", 12), *CHOICES]:
             if getattr(base, name) == value and name != "steps":
                 continue
-            if value in ("gated", "double", "top5-similarity", "top10-similarity", "top20-similarity"):
+            if name == "backend" or value in ("top5-similarity", "top10-similarity", "top20-similarity"):
                 continue  # equal but for float rounding, and: this network has four tensors
             attack = replace(base, **{name: value})
             poisons[name, value] = crafted(attack, threat=threat, surrogates=(MOVING, MOVING)).rows.digest()
@@ -325,7 +326,7 @@ class TestSelection:
 
 
 class TestMicroBatch:
-    @pytest.mark.parametrize("backend", ["double", "gated"])
+    @pytest.mark.parametrize("backend", ["double", "gated-difference"])
     @pytest.mark.parametrize("full", [False, True], ids=["poison rows", "full data"])
     def test_it_does_not_change_the_poison_but_for_rounding(self, backend, full):
         base = GradientMatching(
@@ -337,7 +338,7 @@ class TestMicroBatch:
         )
         used = float((whole.rows.inputs - real.rows(whole.rows.ids).inputs).abs().mean())
         assert used > 1e-3
-        tolerance = {"double": 2e-3, "gated": 2e-2}[backend] * used
+        tolerance = {"double": 2e-3, "gated-difference": 2e-2}[backend] * used
         for other in (parts, single):
             assert float((other.rows.inputs - whole.rows.inputs).abs().mean()) < tolerance
             assert other.trace["loss"] == pytest.approx(whole.trace["loss"], rel=1e-3, abs=1e-4)

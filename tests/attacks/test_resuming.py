@@ -13,7 +13,7 @@ from mithridate.attacks.back_gradient import BackGradient
 from mithridate.attacks.bullseye_polytope import BullseyePolytope
 from mithridate.attacks.convex_polytope import ConvexPolytope
 from mithridate.attacks.feature_collision import FeatureCollision
-from mithridate.attacks.gradient_matching import GradientMatching
+from mithridate.attacks.gradient_matching import GradientMatching, _Surrogate
 from mithridate.goal import Degrade, Misclassify
 from mithridate.learners.augment import Augmentation
 from mithridate.learners.cached import Cached
@@ -113,7 +113,7 @@ def test_wherever_it_is_interrupted(tmp_path, monkeypatch, where):
     """Not only where it reports: in the midst of a step, of comparing restarts, or of training a surrogate."""
     place = {
         "augmentation": (SGD, "augment"),
-        "scoring": (GradientMatching, "_objective"),
+        "scoring": (_Surrogate, "objective"),
         "training again": (SGD, "train"),
     }
     crafted = crafting("surrogates trained again", tmp_path / "one")

@@ -24,8 +24,8 @@ Differences from the paper and its released code:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -41,12 +41,13 @@ from mithridate.learner import Hook, Learner, trained
 from mithridate.model import Classifier
 from mithridate.notes import Notes, no_notes
 from mithridate.ops.criteria import CRITERIA, head_gradient_norms
-from mithridate.ops.gradients import Backend, matched, parameter_gradient, trusted_backend
+from mithridate.ops.gradients import EXACT, Backend, Derivatives, Precision, parameter_gradient
 from mithridate.ops.matching import OBJECTIVES, Loss, cosine
 from mithridate.ops.units import channel_units
 from mithridate.poison import Poison, no_poison
 from mithridate.restarts import Best, Descent
 from mithridate.seeding import Seed
+from mithridate.settings import LATER
 from mithridate.threat import ThreatModel
 from mithridate.watch import Step, Watch, silent
 
@@ -104,8 +105,14 @@ class GradientMatching(Attack):
     micro_batch: int = 256
     """Rows differentiated at once; decides memory, never the result (but for float rounding)."""
     backend: Backend = "auto"
-    """How the mixed derivative is computed: ``double`` backward, ``gated`` difference (faster on CPUs, and
-    used only where its cosine to ``double`` is above 0.999), or ``auto``."""
+    """How the mixed derivative is computed. Exact: ``double`` backward, ``reverse-over-forward``, ``compiled`` (for
+    CUDA). ``gated-difference``: a difference of two gradients with the gates held, fastest on CPUs, whose cosine to
+    ``double`` is above 0.999. ``auto``: the difference where it agrees with ``double`` on a CPU, else an exact one.
+    ``smoothed``: a plain difference over a step of 0.01, which is NOT the published gradient. (``gated`` is the older
+    name of ``gated-difference``.)"""
+    precision: Precision = field(default="float32", metadata=LATER)
+    """Number format of crafting: ``float32``, ``tf32`` (products of 10 bits on CUDA) or ``bf16``, with exact backends
+    alone."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot craft."""
@@ -116,6 +123,11 @@ class GradientMatching(Attack):
             raise ConfigError(f"step_size must be positive, but it is {self.step_size:g}")
         if self.retrain_every < 0:
             raise ConfigError(f"retrain_every must be at least 0, but it is {self.retrain_every}")
+        if self.precision != "float32" and self.backend != "auto" and self.backend not in EXACT:
+            raise ConfigError(
+                f"backend '{self.backend}' takes a difference of gradients, which drowns in the rounding of "
+                f"{self.precision}; use precision: float32, or backend: auto"
+            )
 
     def craft(
         self,
@@ -154,7 +166,7 @@ class GradientMatching(Attack):
         for k, learner in enumerate(learners):
             stage = "surrogate" if len(learners) == 1 else f"surrogate {k + 1} of {len(learners)}"
             progress = _trained_until(learner, data, seed.child(k), stops[k], stage, watch)
-            networks.append(_Surrogate(learner, progress, self._target_gradients(progress, aims)))
+            networks.append(_Surrogate(self, learner, progress, self._target_gradients(progress, aims)))
         return networks
 
     def _target_gradients(self, model: Classifier, aims: Aims) -> list[tuple[Tensor, ...]]:
@@ -189,21 +201,35 @@ class GradientMatching(Attack):
             return inputs
         return surrogate.learner.augment(inputs, space=space, generator=generator)
 
-    def _objective(self, surrogate: _Surrogate) -> Callable[[Sequence[Tensor]], Tensor]:
-        """The distance of a gradient to the target gradients of one surrogate, averaged over them."""
-        distance, targets = OBJECTIVES[self.loss], surrogate.targets
-
-        def objective(gradient: Sequence[Tensor]) -> Tensor:
-            return torch.stack([distance(gradient, target) for target in targets]).mean()
-
-        return objective
-
 
 class _Surrogate:
     """A trained network of the attacker's, and the gradients to be matched in it."""
 
-    def __init__(self, learner: Learner, model: Classifier, targets: list[tuple[Tensor, ...]]) -> None:
-        self.learner, self.model, self.targets = learner, model, targets
+    def __init__(
+        self, attack: GradientMatching, learner: Learner, model: Classifier, targets: list[tuple[Tensor, ...]]
+    ) -> None:
+        self.attack, self.learner, self.model, self.targets = attack, learner, model, targets
+        self._derivatives: Derivatives | None = None
+
+    def derivatives(self, rows: Dataset) -> Derivatives:
+        """Those of the network, by the backend that is right for it on ``rows``: found out once."""
+        if self._derivatives is None:
+            attack = self.attack
+            self._derivatives = Derivatives(
+                self.model,
+                rows.all_inputs(),
+                rows.labels,
+                criterion=CRITERIA[attack.criterion],
+                backend=attack.backend,
+                precision=attack.precision,
+                micro_batch=attack.micro_batch,
+            )
+        return self._derivatives
+
+    def objective(self, gradient: Sequence[Tensor]) -> Tensor:
+        """The distance of a gradient to the target gradients, averaged over them."""
+        distance = OBJECTIVES[self.attack.loss]
+        return torch.stack([distance(gradient, target) for target in self.targets]).mean()
 
 
 class _Brewing:
@@ -233,7 +259,6 @@ class _Brewing:
         The poison of the last step, and the surrogates it was crafted with. ``best`` is that of the restarts before.
         """
         attack = self.attack
-        backends = [self._backend(each) for each in surrogates]
         run = self._begun()
         if within.tensors:
             run.restore(within)
@@ -248,7 +273,7 @@ class _Brewing:
                 surrogates = self._retrained(run, watch)
                 constants = [self._clean_part(each) for each in surrogates]
             at = torch.zeros_like(run.change) if attack.clean_gradient else run.change.detach()
-            value, alignment, slope = self._slope(at, surrogates, backends, constants)
+            value, alignment, slope = self._slope(at, surrogates, constants)
             run.change.grad = slope.sign() if attack.optimiser in ("signed-adam", "pgd") else slope
             run.optimiser.step()
             run.schedule.step()
@@ -276,43 +301,28 @@ class _Brewing:
             constant = self._clean_part(surrogate)
             for draw in range(draws):
                 shown = attack._shown(inputs, surrogate, self.rows.space, seed.child(draw).generator(self.data.device))
-                gradient = parameter_gradient(
-                    surrogate.model,
-                    shown,
-                    self.rows.labels,
-                    criterion=CRITERIA[attack.criterion],
-                    micro_batch=attack.micro_batch,
-                )
+                gradient = surrogate.derivatives(self.rows).gradient(shown, self.rows.labels)
                 mean = [g / self._scale() for g in gradient]
                 if constant is not None:
                     mean = [g + c for g, c in zip(mean, constant, strict=True)]
-                total += float(attack._objective(surrogate)(mean))
+                total += float(surrogate.objective(mean))
         return total / (len(surrogates) * draws)
 
     def _slope(
         self,
         change: Tensor,
         surrogates: Sequence[_Surrogate],
-        backends: Sequence[Literal["double", "gated"]],
         constants: Sequence[Sequence[Tensor] | None],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The objective averaged over surrogates, the cosine to the target, and the derivative in ``change``."""
         attack, total = self.attack, torch.zeros_like(change)
         value, alignment = torch.zeros((), device=change.device), torch.zeros((), device=change.device)
-        for surrogate, backend, constant in zip(surrogates, backends, constants, strict=True):
+        for surrogate, constant in zip(surrogates, constants, strict=True):
             leaf = change.detach().requires_grad_(True)
             with torch.enable_grad():
                 shown = attack._shown(self.clean + leaf * self.unit, surrogate, self.rows.space, self.draws)
-            result = matched(
-                surrogate.model,
-                shown,
-                self.rows.labels,
-                objective=attack._objective(surrogate),
-                criterion=CRITERIA[attack.criterion],
-                scale=1 / self._scale(),
-                constant=constant,
-                micro_batch=attack.micro_batch,
-                backend=backend,
+            result = surrogate.derivatives(self.rows).matched(
+                shown, self.rows.labels, objective=surrogate.objective, scale=1 / self._scale(), constant=constant
             )
             total += torch.autograd.grad(shown, leaf, result.inputs)[0] / len(surrogates)
             value += result.value / len(surrogates)
@@ -358,10 +368,6 @@ class _Brewing:
         """The rows with the change on them, as float inputs in natural units."""
         inputs = self.threat.perturbation.project(self.clean + change * self.unit, self.clean, self.rows.space)
         return Dataset(inputs=inputs, labels=self.rows.labels, ids=self.rows.ids, space=self.rows.space)
-
-    def _backend(self, surrogate: _Surrogate) -> Literal["double", "gated"]:
-        few = self.clean[:8], self.rows.labels[:8]
-        return trusted_backend(self.attack.backend, surrogate.model, *few, criterion=CRITERIA[self.attack.criterion])
 
     def _retrained(self, run: Descent, watch: Watch) -> list[_Surrogate]:
         """Surrogates trained from scratch on the data with the poison of that moment, target gradients recomputed."""

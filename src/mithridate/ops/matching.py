@@ -84,10 +84,12 @@ def top_similarity(count: int) -> Callable[[Gradient, Gradient], Tensor]:
     """The cosine objective over the ``count`` tensors with the largest ``|t|`` (the paper's code: by full ``|t|``)."""
 
     def objective(g: Gradient, t: Gradient) -> Tensor:
-        sizes = torch.stack([x.norm() for x in t])
-        chosen = sizes.topk(min(count, len(t))).indices.tolist()
-        few_t, few_g = [t[k] for k in chosen], [g[k] for k in chosen]
-        return 1 - dot(few_t, few_g) / _divisor(norm(t) * norm(few_g))
+        sizes = torch.stack([torch.linalg.vector_norm(x) for x in t])
+        chosen = sizes.topk(min(count, len(t))).indices  # never read on the host: that would stop a GPU at each step
+        products = torch.stack([torch.sum(x * y) for x, y in zip(t, g, strict=True)])
+        lengths = torch.stack([torch.linalg.vector_norm(x) for x in g])
+        length = torch.linalg.vector_norm(lengths[chosen])
+        return 1 - products[chosen].sum() / _divisor(norm(t) * length)
 
     return objective
 
