@@ -53,10 +53,9 @@ def page(tmp_path, monkeypatch, capsys):
 @pytest.fixture
 def results(tmp_path, page):
     clock = Clock()
-    ours = found(
-        2.5, items="images", must={"ours": 2.0}, stretch={"ours": 2.8}, foreign=0.2, absent={"numba": "absent"}
-    )
-    other = replace(found(0.5), name="other/net/N1")
+    settings = {"must": {"ours": 2.0}, "stretch": {"ours": 2.8}, "absent": {"numba": "absent"}}
+    ours = found(2.5, items="images", foreign=0.2, **settings)
+    other = replace(found(0.5, must={"ours": 3.0}, lighter={"ours": 2.0}), name="other/net/N1")
     growths = [
         replace(grown(growth(clock, each), Effort(rounds=3), clock=clock), name=f"path/growth/x{each}")
         for each in (1.0, 2.0)
