@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mithridate.report.load import Control, Craft, Run, Victim
 from mithridate.report.means import average
-from mithridate.report.remembering import Networks, is_sequential, networks, remembered
+from mithridate.report.remembering import Networks, is_sequential, once, remembered, successes
 from mithridate.report.values import items, mapping
 from mithridate.sequential import confidence_sequence
 from mithridate.stats import Estimate, mean_interval, rate
@@ -101,11 +102,13 @@ def controls_of(run: Run) -> dict[str, tuple[str, ...]]:
 
     Rows written before another defense was asked for know less than later ones, so what all of them say is joined.
     """
-    found: dict[str, dict[str, None]] = {}
-    for victim in run.victims:
-        others = found.setdefault(victim.defense, {})
-        if victim.treatment.control_of:
-            others.update((name, None) for name in victim.treatment.control_of if name != victim.defense)
+    return dict(run.remember("controls", lambda: _controls_of(run)))
+
+
+def _controls_of(run: Run) -> dict[str, tuple[str, ...]]:
+    found: dict[str, dict[str, None]] = {name: {} for name in dict.fromkeys([each.defense for each in run.victims])}
+    for defense, others in [(each.defense, names) for each in run.victims if (names := each.treatment.control_of)]:
+        found[defense].update((name, None) for name in others if name != defense)
     return {name: tuple(found[name]) for name in run.grid.ordered("defense", found)}
 
 
@@ -155,9 +158,9 @@ def accuracy(victims: Sequence[Victim]) -> Estimate | None:
 
 
 def _accuracy(victims: Sequence[Victim]) -> Estimate | None:
-    known = [(victim.training, victim.clean_accuracy) for victim in victims if victim.clean_accuracy is not None]
-    means = [value for _, value in known]
-    if len({training for training, _ in known}) < len(known):
+    means = [victim.clean_accuracy for victim in victims if victim.clean_accuracy is not None]
+    if len(once(victims)) < len(victims):
+        known = [(victim.training, victim.clean_accuracy) for victim in victims if victim.clean_accuracy is not None]
         trainings: dict[str, list[float]] = {}
         for training, value in known:
             trainings.setdefault(training, []).append(value)
@@ -170,7 +173,7 @@ def _accuracy(victims: Sequence[Victim]) -> Estimate | None:
 
 def by_trial(victims: Sequence[Victim]) -> list[list[float]]:
     """The success of each network, grouped by trial."""
-    return [[victim.success for victim in group] for group in networks(victims).trials.values()]
+    return list(successes(victims).values())
 
 
 def same_attack(found: Sequence[Cell], cell: Cell) -> list[Cell]:
@@ -181,8 +184,8 @@ def same_attack(found: Sequence[Cell], cell: Cell) -> list[Cell]:
 
 def seconds(cell: Cell) -> float:
     """Computing time of the crafts and the poisoned trainings; every training is counted once."""
-    trainings = {victim.training: victim.seconds for victim in cell.poisoned}
-    return sum(craft.seconds for craft in cell.crafts) + sum(trainings.values())
+    trainings = remembered(cell.poisoned, "seconds", lambda: sum([each.seconds for each in once(cell.poisoned)]))
+    return sum(craft.seconds for craft in cell.crafts) + trainings
 
 
 def planned(run: Run, cell: Cell) -> int | None:
@@ -205,7 +208,8 @@ def in_base_scenario(run: Run, cell: Cell) -> bool:
 
 def peak_memory(cell: Cell) -> int | None:
     """The most memory that one job of the cell took, in bytes; None where it was not measured."""
-    found = [craft.peak_memory for craft in cell.crafts] + [victim.peak_memory for victim in cell.poisoned]
+    found = [craft.peak_memory for craft in cell.crafts]
+    found += remembered(cell.poisoned, "memory", lambda: {each.peak_memory for each in cell.poisoned})
     return max((each for each in found if each is not None), default=None)
 
 
@@ -213,7 +217,7 @@ class _Groups:
     """The networks of every combination. Combinations that share controls share one group of them."""
 
     def __init__(self, run: Run, index: Mapping[_Place, Sequence[int]]) -> None:
-        self._run, self._index = run, index
+        self._run, self._index = run, defaultdict(list, index)
         self._found: dict[tuple[Any, ...], Networks] = {}
 
     def cell(
@@ -251,9 +255,10 @@ class _Groups:
 
     def _networks(self, places: Sequence[_Place], trials: frozenset[int] | None) -> Networks:
         """The networks of some places that were judged on one of the trials, in the order of the run."""
-        there = tuple(place for place in places if place in self._index)
+        there = tuple(place for place in places if place in self._index) or (places[0],)
         if (there, trials) not in self._found:
-            found = (self._run.victims[k] for k in heapq.merge(*(self._index[place] for place in there)))
+            numbers = heapq.merge(*(self._index[place] for place in there))
+            found = map(self._run.victims.__getitem__, numbers if len(there) > 1 else self._index[there[0]])
             kept = found if trials is None else (each for each in found if each.trial in trials)
             self._found[there, trials] = Networks(kept)
             self._found[there, trials].sequential = self._run.sequential is not None
@@ -261,9 +266,13 @@ class _Groups:
 
 
 def _index(run: Run) -> dict[_Place, list[int]]:
-    """Where in the run the networks of every place lie, in one pass over them."""
+    """Where in the run the networks of every place lie."""
+    return remembered(run.victims, "index", lambda: _indexed(run.victims))
+
+
+def _indexed(victims: Sequence[Victim]) -> dict[_Place, list[int]]:
     found: dict[_Place, list[int]] = {}
-    for k, each in enumerate(run.victims):
+    for k, each in enumerate(victims):
         place = (each.control, each.attack, each.scenario, each.victim, each.defense)
         if place in found:
             found[place].append(k)

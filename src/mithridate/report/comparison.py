@@ -20,7 +20,7 @@ from mithridate.report.combinations import Cell, same_attack, success
 from mithridate.report.effects import Effect, drops, effect, mean
 from mithridate.report.load import Victim
 from mithridate.report.means import gap
-from mithridate.report.remembering import Networks, like, networks, remembered_of_both
+from mithridate.report.remembering import Networks, like, networks, remembered, remembered_of_both, successes
 from mithridate.report.verdict import standing
 from mithridate.stats import Difference, Estimate, mean_interval, paired
 
@@ -213,14 +213,19 @@ def _within(victims: Sequence[Victim], trials: Set[int]) -> Networks:
 
 
 def _by_trial(victims: Sequence[Victim], trials: Set[int]) -> list[list[float]]:
-    grouped = networks(victims).trials
-    return [[each.success for each in grouped[trial]] for trial in sorted(trials)]
+    grouped = successes(networks(victims))
+    return [grouped[trial] for trial in sorted(trials)]
 
 
 def _equal(own: Sequence[Victim], its: Sequence[Victim]) -> bool:
     """Whether two defenses dropped the same number of rows on average; not where it is not known."""
-    one, two = (mean(each.treatment.dropped for each in victims) for victims in (own, its))
+    one, two = (_dropped(victims) for victims in (own, its))
     return one is not None and two is not None and abs(one - two) <= max(2, _SLACK * one)
+
+
+def _dropped(victims: Sequence[Victim]) -> float | None:
+    """The mean number of rows dropped, where it is known."""
+    return remembered(victims, "mean dropped", lambda: mean([each.treatment.dropped for each in victims]))
 
 
 def _accuracy(cell: Cell, plain: Cell) -> Estimate | None:

@@ -11,9 +11,10 @@ from mithridate.report import drawings
 from mithridate.report.combinations import Cell
 from mithridate.report.comparison import Comparison
 from mithridate.report.drawings import Steps
-from mithridate.report.effects import average, mean, once
+from mithridate.report.effects import average, mean
 from mithridate.report.figures import Figure
 from mithridate.report.load import Run, Victim
+from mithridate.report.remembering import once
 from mithridate.report.tradeoff import tradeoff
 from mithridate.report.treatment import Certificate, Round, ratio
 from mithridate.report.words import percent, plural

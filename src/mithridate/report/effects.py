@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from mithridate.report.combinations import Cell
 from mithridate.report.load import Victim
-from mithridate.report.remembering import remembered
+from mithridate.report.remembering import once, remembered
 from mithridate.report.treatment import Certificate, Treatment
 
 
@@ -82,18 +82,6 @@ def drops(cell: Cell, found: Iterable[Cell]) -> bool:
     groups = (cell.poisoned, cell.noise, cell.clean)
     removed = any(_removed(group) for group in groups)
     return removed or any(cell.defense in other.control_of for other in found)
-
-
-def once(victims: Sequence[Victim]) -> list[Victim]:
-    """One row for each training: the first."""
-    return remembered(victims, "once", lambda: _once(victims))
-
-
-def _once(victims: Sequence[Victim]) -> list[Victim]:
-    firsts: dict[str, Victim] = {}
-    for victim in victims:
-        firsts.setdefault(victim.training, victim)
-    return list(firsts.values())
 
 
 def _removed(victims: Sequence[Victim]) -> bool:

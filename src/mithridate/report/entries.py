@@ -12,9 +12,8 @@ from mithridate.report.defenses import short
 from mithridate.report.fates import Place
 from mithridate.report.load import Run
 from mithridate.report.means import gap
-from mithridate.report.remembering import networks
+from mithridate.report.remembering import successes
 from mithridate.report.verdict import Standing, standing
-from mithridate.report.victims import Victim
 from mithridate.stats import Difference, Estimate
 
 
@@ -133,7 +132,7 @@ def _entry(run: Run, cell: Cell, worth: Worth | None, failed: Mapping[Place, int
         success=success(cell.poisoned),
         rise=gap(cell.poisoned, cell.clean) if cell.graded and cell.poisoned else None,
         accuracy=accuracy(cell.poisoned),
-        by_trial={trial: _share(victims) for trial, victims in networks(cell.poisoned).trials.items()},
+        by_trial={trial: sum(values) / len(values) for trial, values in successes(cell.poisoned).items()},
         planned=planned(run, cell),
         failed=sum(
             failed.get((cell.attack, cell.scenario, *which), 0) for which in (("", ""), (cell.victim, cell.defense))
@@ -141,7 +140,3 @@ def _entry(run: Run, cell: Cell, worth: Worth | None, failed: Mapping[Place, int
         worth=worth,
         oracle=cell.oracle,
     )
-
-
-def _share(victims: Sequence[Victim]) -> float:
-    return sum([victim.success for victim in victims]) / len(victims)

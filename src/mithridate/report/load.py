@@ -14,7 +14,7 @@ from mithridate.report.ledger import Ledger, ledger
 from mithridate.report.origins import Pretraining, Published, pretraining, published
 from mithridate.report.planes import Polytope, polytopes
 from mithridate.report.reading import MOST, Partial, read_crafts, read_victims
-from mithridate.report.remembering import Remembering
+from mithridate.report.remembering import Remembering, once
 from mithridate.report.values import mapping, number, series, whole
 from mithridate.report.victims import Control as Control
 from mithridate.report.victims import Series as Series
@@ -108,27 +108,24 @@ class Run(Remembering):
     def done(self) -> int:
         """Jobs finished: networks pretrained, surrogates trained, poisons crafted, victims trained."""
         before = len(self.pretrainings) + len(self.surrogates)
-        return before + len(self.crafts) + len(self._trainings)
+        return before + len(self.crafts) + len(once(self.victims))
 
     @property
     def seconds(self) -> float:
         """Computing time of all finished jobs; every training is counted once, what was found done not again."""
-        trainings = sum(max(0.0, first.seconds - first.treatment.reused) for first in self._trainings)
         before = sum(max(0.0, each.seconds - each.reused) for each in self.pretrainings)
         crafting = sum(each.seconds for each in self.surrogates) + sum(each.seconds for each in self.crafts)
-        return before + crafting + trainings
+        return before + crafting + self.remember("seconds", self._training_seconds)
 
     @property
     def seconds_saved(self) -> float:
         """Computing time that was not spent again, because networks, or work of their defenses, were found done."""
-        return sum(each.reused for each in self.pretrainings) + sum(each.treatment.reused for each in self._trainings)
+        trainings = self.remember("reused", lambda: sum([each.treatment.reused for each in once(self.victims)]))
+        return sum(each.reused for each in self.pretrainings) + trainings
 
-    @property
-    def _trainings(self) -> list[Victim]:
-        """The first row of every training, the last training first."""
-        return self.remember(
-            "trainings", lambda: list({each.training: each for each in reversed(self.victims)}.values())
-        )
+    def _training_seconds(self) -> float:
+        spent = [(each.seconds, each.treatment.reused) for each in once(self.victims)]
+        return sum([seconds - reused if reused < seconds else 0.0 for seconds, reused in spent])
 
     @property
     def title(self) -> str:

@@ -12,6 +12,7 @@ from mithridate.report.degrading import baseline
 from mithridate.report.figures import Figure, Line, Point
 from mithridate.report.load import Control, Craft, Run, Series, Victim
 from mithridate.report.planes import FeatureMap
+from mithridate.report.remembering import networks
 from mithridate.report.words import percent, plural
 
 _MOST_LINES = 30
@@ -182,7 +183,8 @@ def _tick(cell: Cell, kind: str) -> str:
 
 
 def _first_map(victims: Sequence[Victim], trial: int) -> FeatureMap | None:
-    return next((victim.map for victim in victims if victim.trial == trial and victim.map is not None), None)
+    judged = networks(victims).trials.get(trial, ())
+    return next((victim.map for victim in judged if victim.map is not None), None)
 
 
 def _map(name: str, plane: FeatureMap, title: str, trial: int) -> Figure:

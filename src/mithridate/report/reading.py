@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mithridate.report.grid import Grid, Part
+from mithridate.report.remembering import Networks
 from mithridate.report.treatment import Treatment
 from mithridate.report.victims import Victim, judgement, required, victim
 from mithridate.report.words import plural
@@ -28,7 +29,7 @@ _NAMES = (
     "clean_accuracy", "judged", "seconds", "peak_memory", "box", "error", "dropped", "dropped_poison", "poison_rows",
     "training_rows", "reused",
 )  # fmt: skip
-_PARTS: tuple[Part, ...] = ("scenario", "attack", "victim", "defense")
+_PARTS: tuple[Part, ...] = ("attack", "victim", "defense", "scenario")
 _CRAFTS = 2000
 """Crafts of which the curves are all read."""
 _LOT = 500
@@ -36,6 +37,48 @@ _LOT = 500
 _Lines = Generator[tuple[Any, ...], None, None]
 _UNREAD: Mapping[str, tuple[float, ...]] = {}
 Codes = NDArray[np.int64]
+
+
+Place = tuple[str, str | None, str | None, str, str]
+"""Control, attack, scenario, victim and defense."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Places:
+    """Where very many networks belong, as numbers."""
+
+    names: Sequence[Place]
+    """The combinations, each once."""
+    group: Codes
+    """``(n,)``: the combination of every network, a place in ``names``."""
+    trial: Codes
+    run: Codes
+
+    def taken(self, which: Codes) -> Places:
+        """Those of some networks, in the order of ``which``."""
+        return Places(names=self.names, group=self.group[which], trial=self.trial[which], run=self.run[which])
+
+    def sorted(self, order: Grid) -> Codes:
+        """The numbers of the networks in the order of :meth:`Grid.sorted`."""
+        _, attacks, scenarios, victims, defenses = (list(names) for names in zip(*self.names, strict=True))
+        attack, victim, defense, scenario = (
+            _codes(names, part, order)[self.group]
+            for names, part in zip((attacks, victims, defenses, scenarios), _PARTS, strict=True)
+        )
+        return np.lexsort((self.run, defense, victim, attack, self.trial, scenario))
+
+    def index(self) -> dict[Place, list[int]]:
+        """The numbers of the networks of every combination, in their order; combinations as they are first seen."""
+        sorting = np.argsort(self.group, kind="stable")
+        numbers, starts = np.unique(self.group[sorting], return_index=True)
+        parts = dict(zip(numbers.tolist(), np.split(sorting, starts[1:]), strict=True))
+        return {self.names[k]: parts[k].tolist() for k in dict.fromkeys(self.group.tolist())}
+
+
+def _codes(names: Sequence[str | None], part: Part, order: Grid) -> Codes:
+    """The places of names in the experiment: those that it does not name come last, None first."""
+    known = {name: place for place, name in enumerate(order.names.get(part, ()))}
+    return np.array([-1 if name is None else known.get(name, len(known)) for name in names], dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +102,7 @@ class Partial:
 
 def read_victims(
     store: Store, order: Grid, *, graded: bool, appended: bool, most: int = MOST
-) -> tuple[tuple[Victim, ...], Partial | None]:
+) -> tuple[Networks, Partial | None]:
     """All planned networks in the order of the experiment, and how many of them were read whole (None: all).
 
     ``graded``: success is a share of test rows. ``appended``: poison is added to the training rows, not put in their
@@ -68,18 +111,21 @@ def read_victims(
     with uncollected():
         scalars = _Scalars(graded=graded, appended=appended)
         with closing(cast(_Lines, store.scalars(_NAMES, "victim"))) as lines:
-            found = [scalars.victim(line) for line in lines]
+            found = list(map(scalars.victim, lines))
         if len(found) <= most:
             rows = order.sorted(store.rows("victim", planned=True))
-            return tuple(victim(row, graded=graded) for row in rows), None
+            return Networks(victim(row, graded=graded) for row in rows), None
         last = {each.defense: each.key for each in found}  # which knows best what its defense is a control of
+        at = scalars.places()
         if order.names:
-            found = [found[k] for k in _sorted(found, order)]
-        keys = [found[k].key for k in _first(found, min(most, _WHOLE))]
+            sorting = at.sorted(order)
+            found, at = list(map(found.__getitem__, sorting.tolist())), at.taken(sorting)
+        keys = [found[k].key for k in _first(at, min(most, _WHOLE))]
         kept = store.rows("victim", keys=list({*keys, *last.values()}), planned=True)
         wholes = {row["key"]: victim(row, graded=graded) for row in kept}
-        found = [wholes.get(each.key, each) for each in found]
-    return tuple(found), Partial(read=len(wholes), of=len(found))
+        all_of_them = Networks([wholes.get(each.key, each) for each in found])
+        all_of_them.remember("index", at.index)
+    return all_of_them, Partial(read=len(wholes), of=len(found))
 
 
 def read_crafts(store: Store) -> list[dict[str, Any]]:
@@ -128,11 +174,21 @@ class _Scalars:
         self._graded, self._appended = graded, appended
         self._values: dict[Any, Any] = {}
         self._treatments: dict[tuple[Any, ...], Treatment] = {}
+        self._groups: dict[Place, int] = {}
+        self._names: list[Place] = []
+        self._group: list[int] = []
+        self._trial: list[int] = []
+        self._run: list[int] = []
+
+    def places(self) -> Places:
+        """Where the networks made so far belong, in the order they were made."""
+        group, trial, run = (np.array(each, dtype=np.int64) for each in (self._group, self._trial, self._run))
+        return Places(names=self._names, group=group, trial=trial, run=run)
 
     def victim(self, row: Sequence[Any]) -> Victim:
         """A network without what only its whole row tells; the order of ``row`` is that of ``_NAMES``."""
         key, training, control, attack, scenario, defense, name, trial, run, success = row[:10]
-        accuracy, judged, seconds, memory, box, error, *treated = row[10:]
+        accuracy, judged, seconds, memory, box, error = row[10:16]
         if (
             control not in ("attack", "noise", "clean")
             or not isinstance(success, (int, float))
@@ -142,32 +198,47 @@ class _Scalars:
         if name is None or trial is None:
             required({"key": key, "victim": name, "trial": trial}, "victim" if name is None else "trial")
         error = error if self._graded else None
-        same = self._values.setdefault
-        return Victim(
-            key,
-            key if training is None or training == key else training,
-            same(control, control),
-            same(attack, attack),
-            same(scenario, scenario),
-            same(defense, defense) or "none",
-            same(name, name),
-            int(trial),
-            int(run or 0),
-            same(success, success),
-            same(accuracy, accuracy) if error is None else 1 - error,
-            (),
-            int(judged or 1),
-            seconds or 0.0,
-            memory,
-            _UNREAD,
-            None,
-            same(box, box),
-            self._treatment(*treated),
-            self._graded,
-            error,
-            (),
-            None,
-            whole=False,
+        same, trial, run = self._values.setdefault, int(trial), int(run or 0)
+        defense = defense or "none"
+        place = (control, attack, scenario, name, defense)
+        number = self._groups.get(place)
+        if number is None:
+            number = self._groups[place] = len(self._groups)
+            self._names.append(place)
+        self._group.append(number)
+        self._trial.append(trial)
+        self._run.append(run)
+        control, attack, scenario, name, defense = self._names[number]
+        treated = tuple(row[16:])
+        found = self._treatments.get(treated) or self._treatment(*treated)
+        return tuple.__new__(  # a million times, so without the checks of a call by name
+            Victim,
+            (
+                key,
+                key if training is None or training == key else training,
+                control,
+                attack,
+                scenario,
+                defense,
+                name,
+                trial,
+                run,
+                same(success, success),
+                same(accuracy, accuracy) if error is None else 1 - error,
+                (),
+                int(judged or 1),
+                seconds or 0.0,
+                memory,
+                _UNREAD,
+                None,
+                same(box, box),
+                found,
+                self._graded,
+                error,
+                (),
+                None,
+                False,
+            ),
         )
 
     def _treatment(
@@ -179,72 +250,50 @@ class _Scalars:
         reused: float | None,
     ) -> Treatment:
         """What a defense removed; the rows of the training set include poison that was added to it."""
-        place = (dropped, dropped_poison, poison, rows, reused)
-        found = self._treatments.get(place)
-        if found is None:
-            added = poison or 0 if self._appended else 0
-            self._treatments[place] = found = Treatment(
-                control_of=(),
-                oracle=False,
-                rounds=(),
-                dropped=dropped,
-                dropped_poison=dropped_poison,
-                poison_rows=poison,
-                training_rows=None if rows is None else rows + added,
-                class_rows=(),
-                facts={},
-                certificate=None,
-                images=None,
-                reused=reused or 0.0,
-            )
+        added = poison or 0 if self._appended else 0
+        found = self._treatments[dropped, dropped_poison, poison, rows, reused] = Treatment(
+            control_of=(),
+            oracle=False,
+            rounds=(),
+            dropped=dropped,
+            dropped_poison=dropped_poison,
+            poison_rows=poison,
+            training_rows=None if rows is None else rows + added,
+            class_rows=(),
+            facts={},
+            certificate=None,
+            images=None,
+            reused=reused or 0.0,
+        )
         return found
 
 
-def _sorted(found: Sequence[Victim], order: Grid) -> list[int]:
-    """The places of networks in the order of :meth:`Grid.sorted`."""
-    scenario, attack, victims, defense = (
-        _codes([getattr(each, part) for each in found], part, order) for part in _PARTS
-    )
-    trial, run = (np.array([getattr(each, name) for each in found]) for name in ("trial", "run"))
-    return [int(k) for k in np.lexsort((run, defense, victims, attack, trial, scenario))]
-
-
-def _codes(names: Sequence[str | None], part: Part, order: Grid) -> Codes:
-    """The places of names in the experiment: those that it does not name come last, None first."""
-    known = {name: place for place, name in enumerate(order.names.get(part, ()))}
-    places = {name: -1 if name is None else known.get(name, len(known)) for name in set(names)}
-    return np.array([places[name] for name in names], dtype=np.int64)
-
-
-def _first(found: Sequence[Victim], most: int) -> list[int]:
+def _first(at: Places, most: int) -> list[int]:
     """The places of the networks to be read whole: those of the first trials of every combination.
 
     Of every combination as many trials as there is room for in ``most``, one at least as long as there is any room;
     of the first attack without a defense, and of its controls, enough for the cards of the page.
     """
-    groups: dict[tuple[str | None, ...], int] = {}
-    group = np.array(
-        [groups.setdefault((v.control, v.attack, v.scenario, v.victim, v.defense), len(groups)) for v in found]
-    )
-    trials, trial = np.unique([victim.trial for victim in found], return_inverse=True)
-    pairs, inverse, counts = np.unique(group * len(trials) + trial, return_inverse=True, return_counts=True)
+    trials, trial = np.unique(at.trial, return_inverse=True)
+    pairs, inverse, counts = np.unique(at.group * len(trials) + trial, return_inverse=True, return_counts=True)
     starts = np.searchsorted(pairs // len(trials), pairs // len(trials))
     rank = np.arange(len(pairs)) - starts  # of each trial in its combination
     by_rank = np.bincount(rank, counts)
     most_rank = max(1, int(np.searchsorted(np.cumsum(by_rank), most, side="right")))
     chosen = np.flatnonzero(rank[inverse] < most_rank)[:most]
-    cards = np.isin(group, _of_first_attack(found, groups)) & (rank[inverse] < _CARDS)
+    cards = np.isin(at.group, _of_first_attack(at)) & (rank[inverse] < _CARDS)
     return sorted({*chosen.tolist(), *np.flatnonzero(cards).tolist()})
 
 
-def _of_first_attack(found: Sequence[Victim], groups: Mapping[tuple[str | None, ...], int]) -> list[int]:
+def _of_first_attack(at: Places) -> list[int]:
     """The numbers of the combinations that the page begins with: an undefended attack and its controls."""
-    poisoned = [each for each in groups if each[0] == "attack"]
+    order = [at.names[k] for k in dict.fromkeys(at.group.tolist())]  # as they are first seen
+    poisoned = [each for each in order if each[0] == "attack"]
     first = next((each for each in poisoned if each[4] == "none"), poisoned[0] if poisoned else None)
     if first is None:
         return []
     return [
         number
-        for each, number in groups.items()
+        for number, each in enumerate(at.names)
         if each[3:] == first[3:] and each[1] in (first[1], None) and each[2] in (first[2], None)
     ]

@@ -65,6 +65,32 @@ def remembered_of_both(first: Sequence[Victim], second: Sequence[Victim], name: 
     return first.remember(f"{name} {id(second)}", lambda: (second, compute()))[1]
 
 
+def once(victims: Sequence[Victim]) -> Sequence[Victim]:
+    """One row for each training: the first."""
+    return remembered(victims, "once", lambda: _once(victims))
+
+
+def successes(victims: Sequence[Victim]) -> dict[int, list[float]]:
+    """The success of every network, by trial, in the order in which trials first come."""
+    return remembered(victims, "successes", lambda: _successes(victims))
+
+
+def _once(victims: Sequence[Victim]) -> Sequence[Victim]:
+    if all(victim.training is victim.key for victim in victims):  # as read of very many: each its own
+        return victims
+    firsts: dict[str, Victim] = {}
+    for victim in victims:
+        firsts.setdefault(victim.training, victim)
+    return list(firsts.values())
+
+
+def _successes(victims: Sequence[Victim]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for victim in victims:
+        found.setdefault(victim.trial, []).append(victim.success)
+    return found
+
+
 def _trials(victims: Sequence[Victim]) -> dict[int, list[Victim]]:
     found: dict[int, list[Victim]] = {}
     for victim in victims:
