@@ -219,7 +219,7 @@ class TestHooks:
         clean = data.rows(batch.ids).all_inputs()
         draws = Seed(1).child("augmentation").generator()
         expected = learner.augment(clean, space=data.space, generator=draws)
-        assert torch.equal(batch.inputs, expected)
+        assert torch.allclose(batch.inputs, expected, atol=1e-5)  # cut out, not sampled
         assert not torch.allclose(batch.inputs, clean, atol=0.05)
 
 

@@ -67,9 +67,9 @@ class Augmentation:
             return images
         moved = images
         if self.shift > 0 or self.flip:
-            fill = _mean_colour(images, space) if self.mode == "bilinear" else 0.0
+            fill = mean_colour(images, space) if self.mode == "bilinear" else 0.0
             moved = _sampled(images - fill, draw) + fill
-        return moved * _holes(moved, draw, self.cutout) if self.cutout else moved
+        return moved * holes(moved, draw, self.cutout) if self.cutout else moved
 
 
 def augmented(images: Tensor, augmentation: Augmentation | None, *, space: Space, generator: torch.Generator) -> Tensor:
@@ -95,7 +95,7 @@ def _sampled(images: Tensor, draw: Draw) -> Tensor:
     return functional.grid_sample(images, grid.to(images.dtype), padding_mode="zeros", align_corners=True)
 
 
-def _holes(images: Tensor, draw: Draw, side: float) -> Tensor:
+def holes(images: Tensor, draw: Draw, side: float) -> Tensor:
     """Mask ``(n, 1, H, W)``: 0 inside the square cut out of each image, 1 outside."""
     height, width = images.shape[2:]
     x = (torch.arange(width, device=images.device) + 0.5) / width
@@ -105,6 +105,7 @@ def _holes(images: Tensor, draw: Draw, side: float) -> Tensor:
     return (~(inside_y[:, :, None] & inside_x[:, None, :]))[:, None].to(images.dtype)
 
 
-def _mean_colour(images: Tensor, space: Space) -> Tensor:
+def mean_colour(images: Tensor, space: Space) -> Tensor:
+    """The mean of each channel ``(1, C, 1, 1)``, 0 where the space has none; type and device as the images'."""
     mean = torch.tensor(space.mean or (0.0,) * images.shape[1], device=images.device, dtype=images.dtype)
     return mean.reshape(1, -1, 1, 1)

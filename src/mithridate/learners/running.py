@@ -14,6 +14,8 @@ from mithridate.dataset import Dataset
 from mithridate.errors import FormatError
 from mithridate.learner import Hook, Progress, Removal, removals_of, removals_state
 from mithridate.learners.hooks import dropped
+from mithridate.learners.momentum import Momentum
+from mithridate.learners.precision import Format, fitting
 from mithridate.model import Classifier
 from mithridate.seeding import Seed
 
@@ -35,6 +37,8 @@ class Run:
     trained: list[torch.nn.Parameter]
     """The parameters that steps change."""
     optimiser: torch.optim.Optimizer
+    precision: Format
+    """What steps compute in."""
     order: torch.Generator
     draws: torch.Generator
     features: Tensor | None = None
@@ -57,6 +61,7 @@ class Run:
             model=model,
             trained=[each for group in groups for each in group["params"]],
             optimiser=optimiser(learner, groups),
+            precision=fitting(learner.precision, learner.model, data.space, data.device),
             order=seed.child("order").generator(),
             draws=seed.child("augmentation").generator(data.device),
         )
@@ -134,7 +139,7 @@ def optimiser(learner: SGD, groups: list[dict[str, Any]]) -> torch.optim.Optimiz
     if learner.optimiser == "adam":
         betas = (learner.momentum, 0.999)
         return torch.optim.Adam(groups, lr=learner.lr, betas=betas, weight_decay=learner.weight_decay)
-    return torch.optim.SGD(
+    return Momentum(
         groups,
         lr=learner.lr,
         momentum=learner.momentum,

@@ -31,6 +31,7 @@ from mithridate.learners.precision import Precision, autocast
 from mithridate.learners.running import Run
 from mithridate.learners.schedule import Schedule, factor
 from mithridate.learners.start import Scratch, Start
+from mithridate.learners.windows import shown
 from mithridate.model import Architecture, Classifier
 from mithridate.ops.descent import Descent
 from mithridate.seeding import Seed
@@ -68,9 +69,9 @@ class SGD(Unrollable):
     augmentation: Augmentation | None = Augmentation()
     """What happens to images before every step; none for tables or to switch it off."""
     precision: Precision = "float32"
-    """``float32``, ``bf16`` (autocast), or ``auto``: bf16 where the hardware has it."""
+    """``float32``, ``bf16`` (autocast), or ``auto``: bf16 where the hardware has it and the network bears it."""
     channels_last: bool = False
-    """Keep images and weights channels-last in memory (1.3 times faster convolutions on CPUs)."""
+    """Keep what is between layers, and weights, channels-last in memory (1.3 times faster convolutions on CPUs)."""
     compile: bool = False
     """Compile the network with ``torch.compile`` (pays on CUDA; on CPU it gains nothing)."""
 
@@ -151,7 +152,7 @@ class SGD(Unrollable):
             return None
         self.start.ready(run.model)
         parts = torch.split(torch.arange(len(run.data), device=run.data.device), 512)
-        with torch.no_grad(), autocast(self.precision, run.data.device):
+        with torch.no_grad(), autocast(run.precision, run.data.device):
             return torch.cat([run.model.features(run.data.take(part)[0]).float() for part in parts])
 
     def bilevel(self, clean: Dataset, aims: Aims, *, seed: Seed) -> Bilevel:
@@ -226,7 +227,7 @@ class SGD(Unrollable):
             run.optimiser.zero_grad(set_to_none=True)
             loss = hooked_backward(run.hooks, run.model, batch, run.draws)
             if loss is None:
-                with autocast(self.precision, left.device):
+                with autocast(run.precision, left.device):
                     logits = forward(batch.inputs)
                 losses = functional.cross_entropy(logits.float(), batch.labels)
                 losses.backward()  # type: ignore[no-untyped-call]
@@ -242,10 +243,7 @@ class SGD(Unrollable):
         data = run.data
         if run.features is not None:
             return Batch(inputs=run.features[index], labels=data.labels[index], ids=data.ids[index])
-        inputs, labels = data.take(index)
-        inputs = self.augment(inputs, space=data.space, generator=run.draws)
-        if self.channels_last and inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        inputs, labels = shown(data, index, self.augmentation, run.draws)
         batch = Batch(inputs=inputs, labels=labels, ids=data.ids[index])
         for hook in run.hooks:
             batch = hook.transform(run.model, batch, run.draws)

@@ -18,7 +18,7 @@ from torch import nn
 from mithridate.dataset import Space
 from mithridate.errors import ConfigError, ModelError
 from mithridate.model import Architecture, Stack, image_shape
-from mithridate.models.parts import check_dropout, dropout
+from mithridate.models.parts import check_dropout, rectified
 
 _SMALLEST = 9  # pixels; two max pools of 3 leave one
 
@@ -59,15 +59,13 @@ class ConvNet(Architecture):
             *self._block(channels, w),
             *self._block(w, 2 * w),
             *self._block(2 * w, 2 * w),
-            *self._block(2 * w, 4 * w),
-            nn.MaxPool2d(3),
-            *self._block(4 * w, 4 * w),
-            nn.MaxPool2d(3),
+            *self._block(2 * w, 4 * w, nn.MaxPool2d(3)),
+            *self._block(4 * w, 4 * w, nn.MaxPool2d(3)),
             nn.Flatten(),
         )
         return Stack(space, body=body, width=4 * w * (height // 3 // 3) * (width // 3 // 3))
 
-    def _block(self, before: int, after: int) -> list[nn.Module]:
+    def _block(self, before: int, after: int, *pools: nn.Module) -> list[nn.Module]:
         convolution = nn.Conv2d(before, after, 3, padding=1, bias=not self.batch_norm)
         norm = [nn.BatchNorm2d(after)] if self.batch_norm else []
-        return [convolution, *norm, nn.Sequential(nn.ReLU(), dropout(self.dropout))]
+        return [convolution, *norm, *rectified(pools, p=self.dropout)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from mithridate.errors import ConfigError
@@ -16,6 +18,15 @@ def check_dropout(p: float) -> None:
 def dropout(p: float) -> nn.Module:
     """Dropout with chance ``p``, and with none a placeholder: networks with and without share their parameter names."""
     return nn.Dropout(p) if p else nn.Identity()
+
+
+def rectified(pools: Sequence[nn.Module], *, p: float) -> list[nn.Module]:
+    """ReLU, dropout ``p`` and max pools: as many layers whatever the order, so that parameters keep their names.
+
+    Without dropout the pools come first, which gives the same values and gradients and leaves less to rectify.
+    """
+    relu = nn.Sequential(nn.ReLU(), dropout(p))
+    return [relu, *pools] if p else [*pools, relu]
 
 
 def convolution(

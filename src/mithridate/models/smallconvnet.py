@@ -14,7 +14,7 @@ from torch import nn
 from mithridate.dataset import Space
 from mithridate.errors import ConfigError, ModelError
 from mithridate.model import Architecture, Stack, image_shape
-from mithridate.models.parts import check_dropout, dropout
+from mithridate.models.parts import check_dropout, rectified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +54,8 @@ class SmallConvNet(Architecture):
             )
         layers: list[nn.Module] = []
         for block, after in enumerate(self.widths, start=1):
-            rectified = nn.Sequential(nn.ReLU(), dropout(self.dropout))
-            layers += [nn.Conv2d(channels, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), rectified]
-            if block in self.pools:
-                layers.append(nn.MaxPool2d(2))
+            layers += [nn.Conv2d(channels, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)]
+            layers += rectified([nn.MaxPool2d(2)] if block in self.pools else [], p=self.dropout)
             channels = after
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         return Stack(space, body=nn.Sequential(*layers), width=channels)

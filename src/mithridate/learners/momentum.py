@@ -1,0 +1,60 @@
+"""Steps of SGD with momentum: those of ``torch.optim.SGD``, bit for bit, over all parameters at once.
+
+Differences: to build one does not import torch's compiler, which takes seconds in every process; and momentum starts as
+zeros instead of as the first gradient, which gives the same step.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Momentum(torch.optim.Optimizer):
+    """SGD with momentum as an optimiser of torch's, without its hooks: what a training uses, and no more."""
+
+    def __init__(
+        self, groups: list[dict[str, Any]], *, lr: float, momentum: float, weight_decay: float, nesterov: bool
+    ) -> None:
+        """Prepare steps over ``groups`` of ``params``; each group has an ``lr`` of its own, at first ``lr``."""
+        self.defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
+        self.param_groups = [{"lr": lr, **group} for group in groups]
+        self.state = defaultdict(dict)  # of each parameter its "momentum_buffer", once there was a step
+        self._momentum, self._decay, self._nesterov = momentum, weight_decay, nesterov
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, or fill them with zeros."""
+        for group in self.param_groups:
+            for each in group["params"]:
+                if set_to_none or each.grad is None:
+                    each.grad = None
+                else:
+                    each.grad.zero_()
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Change every parameter that has a gradient by one step."""
+        for group in self.param_groups:
+            params = [each for each in group["params"] if each.grad is not None]
+            if params:
+                self._step(params, [each.grad for each in params], lr=group["lr"])
+
+    def _step(self, params: list[Tensor], slopes: list[Tensor], *, lr: float) -> None:
+        if self._decay:
+            slopes = list(torch._foreach_add(slopes, params, alpha=self._decay))
+        if self._momentum:
+            speeds = [self._speed(each) for each in params]
+            torch._foreach_mul_(speeds, self._momentum)
+            torch._foreach_add_(speeds, slopes)
+            slopes = list(torch._foreach_add(slopes, speeds, alpha=self._momentum)) if self._nesterov else speeds
+        torch._foreach_add_(params, slopes, alpha=-lr)
+
+    def _speed(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        found: Tensor = state["momentum_buffer"]
+        return found
