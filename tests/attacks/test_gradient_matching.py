@@ -30,6 +30,7 @@ from mithridate.models.smallconvnet import SmallConvNet
 from mithridate.ops.criteria import CRITERIA, head_gradient_norms
 from mithridate.ops.matching import OBJECTIVES
 from mithridate.seeding import Seed
+from mithridate.settings import fingerprint, plain
 from mithridate.testing import CornerMark, toy, undisturbed
 from mithridate.threat import L2, Linf, ThreatModel, Unbounded
 from mithridate.trial import noise_control
@@ -689,6 +690,12 @@ def test_crafting_through_the_augmentation_fools_augmented_views(learner):
         ({"step_size": 0.0}, "step_size must be positive"),
         ({"step_size": float("nan")}, "step_size must be positive"),
         ({"retrain_every": -1}, "retrain_every must be at least 0"),
+        ({"retrain_every": 10, "halving": True}, "halving compares restarts .* retrain_every is 10; set retrain_every"),
+        (
+            {"backend": "smoothed", "precision": "bf16"},
+            "backend 'smoothed' takes a difference .* use precision: float32",
+        ),
+        ({"backend": "gated", "precision": "tf32"}, "backend 'gated' takes a difference of gradients"),
     ],
 )
 def test_settings_that_cannot_craft_are_refused(wrong, sentence):
@@ -749,3 +756,58 @@ def test_a_restart_without_a_score_never_beats_one_with(monkeypatch, split, lear
     aims = threat.goal.draw(split.train, split.test, Seed(0)).known
     found = attack.craft(split.train, threat, aims=aims, surrogates=[learner], seed=Seed(0))
     assert found is made[2]
+
+
+class TestHalving:
+    ATTACK = replace(QUICK, steps=16, restarts=4)
+
+    def test_the_restart_kept_is_the_one_that_all_steps_would_have_made(self, monkeypatch):
+        """Giving up others changes nothing of it: the poison is the same bit for bit."""
+        made, run = [], gradient_matching._Brewing.run
+
+        def remembered(self, *args, **kwargs):
+            made.append(run(self, *args, **kwargs))
+            return made[-1]
+
+        monkeypatch.setattr(gradient_matching._Brewing, "run", remembered)
+        crafted(self.ATTACK, surrogates=(MOVING,))
+        whole = [each[0] for each in made]
+        found = crafted(replace(self.ATTACK, halving=True), surrogates=(MOVING,))
+        same = [each for each in whole if each.rows.digest() == found.rows.digest()]
+        assert len(same) == 1
+        assert same[0].trace == found.trace
+
+    def test_the_worse_half_is_given_up_after_a_quarter_and_half_of_the_steps(self, monkeypatch):
+        scores = {4: [0.9, 0.2, 0.4, 0.8], 8: [0.6, 0.3]}
+        score = gradient_matching._Brewing.score
+
+        def told(self, surrogates, poison, seed):
+            score(self, surrogates, poison, seed)
+            return scores[len(poison.trace["loss"])].pop(0)
+
+        monkeypatch.setattr(gradient_matching._Brewing, "score", told)
+        steps = []
+        crafted(replace(self.ATTACK, halving=True), watch=steps.append)
+        done = [(each.stage.split(",")[1], each.done) for each in steps if each.stage.startswith("crafting")]
+        expected = [(k, range(1, 5)) for k in (1, 2, 3, 4)] + [(2, range(5, 9)), (3, range(5, 9)), (3, range(9, 17))]
+        assert done == [(f" restart {k} of 4", step) for k, steps in expected for step in steps]
+
+    def test_one_restart_is_not_halved(self):
+        one = replace(QUICK, restarts=1)
+        assert crafted(one).rows.digest() == crafted(replace(one, halving=True)).rows.digest()
+
+
+def test_settings_that_came_later_leave_older_keys_as_they_were():
+    assert not {"precision", "halving"} & set(plain(GradientMatching()))
+    assert plain(GradientMatching(halving=True, precision="bf16"))["halving"] is True
+    assert fingerprint(GradientMatching()) == KEY
+
+
+KEY = "c2fc9b045020ffa3ee7f0132"
+"""Of the default settings, when they were first stored."""
+
+
+def test_crafting_in_few_bits_keeps_to_the_threat_model_and_lowers_its_loss():
+    poison = crafted(replace(QUICK, steps=25, precision="bf16", augment=False), surrogates=(CONV,))
+    assert 0 < int(moved(poison).abs().max()) <= 16
+    assert poison.trace["loss"][-1] < poison.trace["loss"][0]

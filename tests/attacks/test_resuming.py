@@ -51,6 +51,7 @@ GM = GradientMatching(steps=4, restarts=1)
 BG = BackGradient(steps=3)
 CASES = {
     "restarts": (replace(GM, steps=8, restarts=2), (NET,), CHANGED),
+    "halved restarts": (replace(GM, steps=8, restarts=4, halving=True), (NET,), CHANGED),
     "momentum, full data": (replace(GM, optimiser="momentum", full_data=True), (NET,), CHANGED),
     "plain signed steps": (replace(GM, optimiser="pgd", init="rand"), (NET, NET), CHANGED),
     "surrogates trained again": (replace(GM, steps=6, retrain_every=2, restarts=2), (NET, NET), CHANGED),

@@ -24,7 +24,7 @@ Differences from the paper and its released code:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -45,7 +45,7 @@ from mithridate.ops.gradients import EXACT, Backend, Derivatives, Precision, par
 from mithridate.ops.matching import OBJECTIVES, Loss, cosine
 from mithridate.ops.units import channel_units
 from mithridate.poison import Poison, no_poison
-from mithridate.restarts import Best, Descent
+from mithridate.restarts import Best, Contest, Descent, halvings
 from mithridate.seeding import Seed
 from mithridate.settings import LATER
 from mithridate.threat import ThreatModel
@@ -113,6 +113,9 @@ class GradientMatching(Attack):
     precision: Precision = field(default="float32", metadata=LATER)
     """Number format of crafting: ``float32``, ``tf32`` (products of 10 bits on CUDA) or ``bf16``, with exact backends
     alone."""
+    halving: bool = field(default=False, metadata=LATER)
+    """Give up the worse half of the restarts after 1/2, 1/4, 1/8, ... of the steps (successive halving), so that 8
+    restarts take 2.5 times the steps of one. Paper: no."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot craft."""
@@ -123,6 +126,11 @@ class GradientMatching(Attack):
             raise ConfigError(f"step_size must be positive, but it is {self.step_size:g}")
         if self.retrain_every < 0:
             raise ConfigError(f"retrain_every must be at least 0, but it is {self.retrain_every}")
+        if self.halving and self.retrain_every:
+            raise ConfigError(
+                f"halving compares restarts on the surrogates they began with, but retrain_every is "
+                f"{self.retrain_every}; set retrain_every: 0, or halving: false"
+            )
         if self.precision != "float32" and self.backend != "auto" and self.backend not in EXACT:
             raise ConfigError(
                 f"backend '{self.backend}' takes a difference of gradients, which drowns in the rounding of "
@@ -146,16 +154,50 @@ class GradientMatching(Attack):
             return no_poison(data)
         surrogates_now = self._surrogates(data, aims, surrogates, seed.child("surrogates"), watch)
         rows = data.rows(self._picked(data, threat, aims, surrogates_now, seed))
+
+        def brewing(restart: int) -> _Brewing:
+            return _Brewing(self, data, threat, rows, aims, surrogates, seed.child("restart", restart))
+
         noted = notes.read(device=data.device) or Checkpoint()
+        if self.halving and self.restarts > 1:
+            return self._halved(brewing, surrogates_now, seed, watch, notes, noted)
         best, within = Best.of(noted.under("best"), rows), noted.under("descent")
         while best.restarts < self.restarts:
-            brewing = _Brewing(self, data, threat, rows, aims, surrogates, seed.child("restart", best.restarts))
-            poison, networks = brewing.run(surrogates_now, best=best, watch=watch, notes=notes, within=within)
-            score = brewing.score(networks, poison, seed.child("score")) if self.restarts > 1 else 0.0
+            k, descending = best.restarts, brewing(best.restarts)
+            noting = _Noting(notes, best.state, watch, self._stage(k))
+            poison, networks, _ = descending.run(surrogates_now, noting=noting, within=within)
+            score = descending.score(networks, poison, seed.child("score")) if self.restarts > 1 else 0.0
             best, within = best.beside(poison, score), Checkpoint()
             notes.take(best.state)
         assert best.poison is not None
         return best.poison
+
+    def _halved(
+        self,
+        brewing: Callable[[int], _Brewing],
+        surrogates: list[_Surrogate],
+        seed: Seed,
+        watch: Watch,
+        notes: Notes,
+        noted: Checkpoint,
+    ) -> Poison:
+        """The restart that is left when the worse half has been given up again and again."""
+        contest, within = Contest.of(noted.under("contest"), self.restarts), noted.under("descent")
+        stops = halvings(self.steps, self.restarts)
+        while True:
+            k, descending = contest.turn, brewing(contest.turn)
+            within = within if within.tensors else contest.states.get(k, Checkpoint())
+            noting = _Noting(notes, contest.state, watch, self._stage(k))
+            poison, _, state = descending.run(surrogates, noting=noting, within=within, until=stops[contest.halved])
+            if stops[contest.halved] == self.steps and len(contest.left) == 1:
+                return poison
+            score = descending.score(surrogates, poison, seed.child("score"))
+            contest, within = contest.beside(state, score), Checkpoint()
+            notes.take(contest.state)
+
+    def _stage(self, restart: int) -> str:
+        """What a restart is called while it runs."""
+        return "crafting" if self.restarts == 1 else f"crafting, restart {restart + 1} of {self.restarts}"
 
     def _surrogates(
         self, data: Dataset, aims: Aims, learners: Sequence[Learner], seed: Seed, watch: Watch
@@ -232,6 +274,17 @@ class _Surrogate:
         return torch.stack([distance(gradient, target) for target in self.targets]).mean()
 
 
+@dataclass(frozen=True, kw_only=False, eq=False)
+class _Noting:
+    """Where a restart is noted and shown while it runs."""
+
+    notes: Notes
+    state: Callable[..., Checkpoint]
+    """All there is to note, given the descent's own part."""
+    watch: Watch
+    stage: str
+
+
 class _Brewing:
     """One restart: the state of its descent."""
 
@@ -252,25 +305,23 @@ class _Brewing:
         self.draws = seed.child("augmentation").generator(data.device)
 
     def run(
-        self, surrogates: list[_Surrogate], *, best: Best, watch: Watch, notes: Notes, within: Checkpoint
-    ) -> tuple[Poison, list[_Surrogate]]:
-        """Descend, from the state ``within`` unless it is empty.
+        self, surrogates: list[_Surrogate], *, noting: _Noting, within: Checkpoint, until: int | None = None
+    ) -> tuple[Poison, list[_Surrogate], Checkpoint]:
+        """Descend, from the state ``within`` unless it is empty, to the last step, or to step ``until``.
 
-        The poison of the last step, and the surrogates it was crafted with. ``best`` is that of the restarts before.
+        The poison of that step, the surrogates it was crafted with, and where the descent stands.
         """
         attack = self.attack
         run = self._begun()
         if within.tensors:
             run.restore(within)
         if run.retrained:
-            surrogates = self._retrained(run, watch)
+            surrogates = self._retrained(run, noting.watch)
         constants = [self._clean_part(each) for each in surrogates]
-        restart = f"crafting, restart {best.restarts + 1} of {attack.restarts}"
-        stage = "crafting" if attack.restarts == 1 else restart
-        for step in range(len(run.loss), attack.steps):
+        for step in range(len(run.loss), until or attack.steps):
             if attack.retrain_every and step and step % attack.retrain_every == 0:
                 run.retrained = step, run.change.detach().clone()
-                surrogates = self._retrained(run, watch)
+                surrogates = self._retrained(run, noting.watch)
                 constants = [self._clean_part(each) for each in surrogates]
             at = torch.zeros_like(run.change) if attack.clean_gradient else run.change.detach()
             value, alignment, slope = self._slope(at, surrogates, constants)
@@ -280,11 +331,11 @@ class _Brewing:
             run.change.data = self._projected(run.change.data)
             run.loss.append(value)
             run.alignment.append(alignment)
-            notes.take(lambda: best.state(descent=run.state()))
-            _report(watch, stage, step + 1, attack.steps, value)
+            noting.notes.take(lambda: noting.state(descent=run.state()))
+            _report(noting.watch, noting.stage, step + 1, attack.steps, value)
         curves = {"loss": run.loss, "alignment": run.alignment}
         trace = {name: tuple(torch.stack(values).tolist()) for name, values in curves.items()}
-        return Poison(rows=self._poisoned(run.change.data), trace=trace), surrogates
+        return Poison(rows=self._poisoned(run.change.data), trace=trace), surrogates, run.state()
 
     def _begun(self) -> Descent:
         """The descent before its first step."""
