@@ -23,7 +23,7 @@ it by a tanh and has rates of its own (their milestones, meant for 250 steps, ar
 begins with noise, projects, and has the quickstart's step size. ART loads each step's batch from another process, which
 may use a second core. It gets the base rows as its whole training set and 100 % as poison share, so that it poisons the
 same rows. In Bullseye Polytope ART's ``target`` is not used by its code (1.20.1), and its step of 0.04 is in pixels
-where ours is in standard deviations. Spectral signatures: ART takes a share of each class, ours of all rows; shares were
+where ours is in standard deviations. Spectral signatures: ART takes a share of each class, ours of all rows; shares are
 set so that as many rows go. Features are handed to ART as inputs of a network that shows them as they are. Opacus: the
 batch is given, not drawn; ours takes 32 rows at a time.
 """
