@@ -15,6 +15,7 @@ from mithridate.report.origins import Pretraining, Published, pretraining, publi
 from mithridate.report.planes import Polytope, polytopes
 from mithridate.report.reading import MOST, Partial, read_crafts, read_victims
 from mithridate.report.remembering import Remembering, once
+from mithridate.report.savings import savings
 from mithridate.report.values import mapping, number, series, whole
 from mithridate.report.victims import Control as Control
 from mithridate.report.victims import Series as Series
@@ -52,6 +53,8 @@ class Craft:
     """Where the poison set lies, relative to the run folder."""
     polytopes: tuple[Polytope, ...]
     """Where the poison lies, by surrogate; empty for attacks outside feature space."""
+    crew: tuple[int, ...] = ()
+    """Numbers of the surrogates it was crafted with; empty where it needs none, or the row does not say."""
     micro_batch: int | None = None
     """Rows at once with which it fitted into memory, where that had to be lowered; None elsewhere."""
 
@@ -71,6 +74,8 @@ class Surrogate:
     learner: str
     seconds: float
     curve: Series
+    number: int | None = None
+    """Its number among the surrogates of the experiment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +124,8 @@ class Run(Remembering):
 
     @property
     def seconds_saved(self) -> float:
-        """Computing time that was not spent again, because networks, or work of their defenses, were found done."""
-        trainings = self.remember("reused", lambda: sum([each.treatment.reused for each in once(self.victims)]))
-        return sum(each.reused for each in self.pretrainings) + trainings
+        """Computing time that was not spent, because what jobs have in common was computed once."""
+        return savings(self).seconds
 
     def _training_seconds(self) -> float:
         spent = [(each.seconds, each.treatment.reused) for each in once(self.victims)]
@@ -184,6 +188,7 @@ def _surrogate(row: Mapping[str, Any]) -> Surrogate:
         learner=str(row.get("learner") or "surrogate"),
         seconds=number(row.get("seconds")) or 0.0,
         curve=series(row.get("curve")),
+        number=whole(row.get("surrogate")),
     )
 
 
@@ -205,4 +210,5 @@ def _craft(row: Mapping[str, Any]) -> Craft:
         folder=str(row.get("folder") or f"poisons/{row['key']}"),
         polytopes=polytopes(row.get("polytope")),
         micro_batch=whole(row.get("micro_batch")),
+        crew=tuple(member for each in row.get("crew") or () if (member := whole(each)) is not None),
     )

@@ -38,6 +38,7 @@ from mithridate.report import (
 from mithridate.report.combinations import Cell
 from mithridate.report.fates import Fates, fates
 from mithridate.report.load import Run, read
+from mithridate.report.savings import savings
 from mithridate.store import write_atomically
 
 _HERE = Path(__file__).parent
@@ -112,6 +113,7 @@ def _content(run: Run) -> dict[str, Any]:
     striped = campaign["stripes"] is not None
     return {
         "run": run,
+        "savings": savings(run),
         "stopped": stopped.notice(run),
         **dressing(),
         "goal": goal,

@@ -64,9 +64,10 @@ def summary(run: Run) -> dict[str, Any]:
 
     ``power`` (null where success is a mean share) says which rates the trials of the verdict can tell from their own.
 
-    ``seconds_saved`` is the computing time of networks, and of what defenses did, that was found done and not spent
-    again. Of a very large run, ``read_whole`` says of how many networks (``read`` of ``of``) the whole rows were read:
-    ``facts`` and ``certified`` are means over those (``facts_of`` networks of a row), all else is over all; null where
+    ``seconds_saved`` is the computing time that was not spent, because surrogates, clean networks, and what was found
+    done are shared (:mod:`mithridate.report.savings`). Of a very large run, ``read_whole`` says of how many networks
+    (``read`` of ``of``) the whole rows were read: ``facts`` and ``certified`` are means over those (``facts_of``
+    networks of a row), all else is over all; null where
     every row was.
     """
     every = cells(run)
