@@ -9,7 +9,7 @@ from mithridate.bench.measure import Effort
 from mithridate.bench.result import CaseFound, Measured
 from mithridate.bench.runner import Plan
 
-PLAN = Plan(effort=Effort(rounds=5, memory=False), threads=1, check=True)
+PLAN = Plan(effort=Effort(rounds=5, whole=False), threads=1, check=True)
 
 
 class Clock:
@@ -38,15 +38,20 @@ def case(
     plain: float | Iterable[float] = 8.0,
     fast: float | Iterable[float] = 2.0,
     cosine: float = 1.0,
+    more: Mapping[str, float] = {},
     **settings: object,
 ) -> Case:
-    """A case with one fast form, ``ours``, that takes so many seconds."""
+    """A case with a fast form, ``ours``, that takes so many seconds, and ``more`` ones, each with its cosine."""
 
     def prepare(size: Mapping[str, int]) -> Forms:
         return Forms(
             plain=Form(run=clock.waiting(plain), work=80.0),
-            fast={"ours": Form(run=clock.waiting(fast), work=40.0)},
-            accuracy=lambda: {"ours": [Figure(name="cosine", value=cosine, at_least=0.999)]},
+            fast={"ours": Form(run=clock.waiting(fast), work=40.0)}
+            | {name: Form(run=clock.waiting(1.0)) for name in more},
+            accuracy=lambda: {
+                name: [Figure(name="cosine", value=each, at_least=0.999)]
+                for name, each in {"ours": cosine, **more}.items()
+            },
         )
 
     return Case(name=name, about="waiting", size={"images": 5}, prepare=prepare, **settings)  # type: ignore[arg-type]

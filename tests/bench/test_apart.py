@@ -38,6 +38,12 @@ def sleeps(file):
     time.sleep(60)
 
 
+def tells(count, tell):
+    for number in range(count):
+        tell(number)
+    time.sleep(60)
+
+
 def held(megabytes):
     import torch
 
@@ -69,6 +75,13 @@ def test_the_answer_comes_from_another_process():
 def test_every_bad_end_is_a_sentence(way, error, says):
     with pytest.raises(error, match=says):
         apart(ends, way)
+
+
+def test_what_is_told_on_the_way_is_heard_though_the_end_is_late():
+    heard = []
+    with pytest.raises(LateError):
+        apart(tells, 3, until=time.monotonic() + 3, heard=heard.append)
+    assert heard == [0, 1, 2]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from mithridate.bench import measure
+from mithridate.bench import measure, runner
+from mithridate.bench.apart import LateError
+from mithridate.bench.check import problems
 from mithridate.bench.result import CaseFound, Unmeasured
 from mithridate.bench.runner import PLAN_LATE, Plan, apart_measured, measured
 from tests.bench.fakes import PLAN, Clock, case, found
@@ -79,6 +81,52 @@ def test_cases_share_the_time_that_is_left_before_the_end():
     assert budgets == pytest.approx([10, 80 / 6, 20, 40], abs=1)
     assert len(list(measured(asked, PLAN, kept={}, measure=note))) == 4
     assert budgets[4:] == [float("inf")] * 4
+
+
+def late_after(notes, monkeypatch, case):
+    """What is found of a case whose process told these notes before the time was over."""
+
+    def apart(function, *given, until, heard):
+        for note in notes:
+            heard(note)
+        raise LateError
+
+    monkeypatch.setattr(runner, "apart", apart)
+    return apart_measured(case, replace(PLAN, until=time.monotonic() + 60))
+
+
+def test_a_case_whose_time_is_over_keeps_its_rounds_and_is_not_judged_by_fewer_than_three(monkeypatch):
+    told = []
+    plan = measure.Effort(rounds=4, whole=False)
+    clock = Clock()
+    slow = case(clock, plain=1.0, fast=1.0, must={"ours": 2.0})
+    measure.timed(slow, plan, clock=clock, tell=told.append)
+    assert len(told) == 5  # the accuracy, then each round
+    two, three = late_after(told[:3], monkeypatch, slow), late_after(told[:4], monkeypatch, slow)
+    assert [len(each.forms["ours"].round_seconds) for each in (two, three)] == [2, 3]
+    assert (problems(two), len(problems(three))) == ([], 1)
+
+
+def test_accuracy_is_checked_even_where_no_round_was_made(monkeypatch):
+    clock = Clock()
+    for cosine, wrong in ((1.0, []), (0.5, ["path/net/N5: the cosine is 0.5, but must be at least 0.999, with ours"])):
+        each, told = case(clock, cosine=cosine), []
+        measure.timed(each, PLAN.effort, clock=clock, tell=told.append)
+        found = late_after(told[:1], monkeypatch, each)
+        assert isinstance(found, Unmeasured)
+        assert problems(found) == wrong
+    assert late_after([], monkeypatch, each) == Unmeasured(name=each.name, why=PLAN_LATE, failed=False)
+
+
+@pytest.mark.parametrize(
+    ("whole", "must", "timed"), [(True, 2.0, 2), (False, 2.0, 2), (False, None, 3), (True, None, 3)]
+)
+def test_quick_runs_time_only_what_a_ratio_is_asked_of_but_check_all_accuracy(whole, must, timed):
+    clock = Clock()
+    two = case(clock, must={"ours": must} if must else {}, more={"other": 0.5})
+    found = measure.timed(two, measure.Effort(rounds=3, whole=whole), clock=clock)
+    assert len(found.forms) == (3 if whole else timed)
+    assert problems(found) == ["path/net/N5: the cosine is 0.5, but must be at least 0.999, with other"]
 
 
 def test_ratios_pair_the_forms_of_each_round():

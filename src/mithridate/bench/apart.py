@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from mithridate.errors import MithridateError
 
@@ -29,24 +29,34 @@ class LateError(Exception):
     """The time was over before the function ended."""
 
 
-def apart(function: Callable[..., T], *given: Any, until: float | None = None) -> T:
+def apart(
+    function: Callable[..., T],
+    *given: Any,
+    until: float | None = None,
+    heard: Callable[[Any], object] | None = None,
+) -> T:
     """What ``function(*given)`` returns in a fresh process in which torch is loaded and has computed nothing.
 
-    Both must be picklable. At ``until`` (of ``time.monotonic``) the process and those it started are killed. Raises
+    All must be picklable. Where there is ``heard``, the function is given a last argument: what it calls that with,
+    ``heard`` hears here. At ``until`` (of ``time.monotonic``) the process and those it started are killed. Raises
     :class:`MissingError`, :class:`BrokenError` or :class:`LateError`.
     """
     context: Any = multiprocessing.get_context(_method())
     if _method() == "forkserver":
         context.set_forkserver_preload(["mithridate.bench.preloaded"])
     ours, theirs = context.Pipe(duplex=False)
-    process: BaseProcess = context.Process(target=_answer, args=(theirs, function, given))
+    process: BaseProcess = context.Process(target=_answer, args=(theirs, function, given, heard is not None))
     process.start()
     theirs.close()
     try:
-        left = None if until is None else max(0.0, until - time.monotonic())
-        if not ours.poll(left):
-            raise LateError
-        kind, value = ours.recv()
+        kind, value = "note", cast(Any, None)
+        while kind == "note":
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not ours.poll(left):
+                raise LateError
+            kind, value = ours.recv()
+            if kind == "note" and heard is not None:
+                heard(value)
     except EOFError:
         process.join()
         raise BrokenError(_death(process.exitcode)) from None
@@ -65,12 +75,13 @@ def _method() -> str:
     return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
-def _answer(pipe: Connection, function: Callable[..., Any], given: tuple[Any, ...]) -> None:
+def _answer(pipe: Connection, function: Callable[..., Any], given: tuple[Any, ...], noting: bool) -> None:
     """Call, and say what came of it. In a group of its own: what it starts ends with it, and interrupts pass it by."""
     with suppress(OSError, AttributeError):
         os.setpgid(0, 0)
     try:
-        told = ("done", function(*given))
+        telling = (lambda note: pipe.send(("note", note)),) if noting else ()
+        told = ("done", function(*given, *telling))
     except MithridateError as error:
         told = ("missing", str(error))
     except MemoryError:

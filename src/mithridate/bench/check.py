@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
-from mithridate.bench.result import CaseFound, Found, GrowthFound, Unmeasured
+from mithridate.bench.case import Figure
+from mithridate.bench.result import PLAIN, CaseFound, Found, GrowthFound, Unmeasured
+from mithridate.bench.timing import LEAST_ROUNDS
 
 SHARE = 0.7
 """A ratio fails below this share of what it must be: noise of shared machines is no reason to fail."""
@@ -21,12 +23,13 @@ def inaccurate(found: Found) -> list[str]:
         return [f"{found.name}: {found.why}"] if found.failed else []
     if isinstance(found, GrowthFound):
         return []
-    return [
-        f"{found.name}: the {each.sentence()}, with {name}"
-        for name, form in found.forms.items()
-        for each in form.accuracy
-        if not each.holds
-    ]
+    figures = {name: form.accuracy for name, form in found.forms.items()} | dict(found.untimed)
+    return [f"{found.name}: {each}" for each in wrong(figures)]
+
+
+def wrong(figures: Mapping[str, Sequence[Figure]]) -> list[str]:
+    """The figures of a case's forms that are not as asked."""
+    return [f"the {each.sentence()}, with {name}" for name in figures for each in figures[name] if not each.holds]
 
 
 def slow(found: Found) -> list[str]:
@@ -37,6 +40,8 @@ def slow(found: Found) -> list[str]:
 
 
 def _low(found: CaseFound) -> Iterator[str]:
+    if len(found.forms[PLAIN].round_seconds) < LEAST_ROUNDS:
+        return  # the time was over: too little to judge by
     for what, asked, given in (
         ("times faster", found.must, lambda form: found.faster(form).middle),
         ("times less memory", found.lighter, found.spared),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mithridate.bench.case import Case, Form, Forms, Growth
+from mithridate.bench.case import Case, Figure, Form, Forms, Growth
 from mithridate.bench.fit import fitted
 from mithridate.bench.peak import peak
 from mithridate.bench.processor import Usage, foreign, usage
 from mithridate.bench.result import PLAIN, CaseFound, GrowthFound, Measured
-from mithridate.bench.timing import alternated
+from mithridate.bench.timing import Times, alternated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,22 +23,55 @@ class Effort:
     rounds: int = 5
     budget: float = math.inf
     """Seconds after which a case begins no further round, three at least."""
-    memory: bool = True
-    """Whether peak memory is measured, in a further process for each form; otherwise only where a case asks for it."""
+    whole: bool = True
+    """Whether all forms are timed, and their peak memory measured, in a further process for each; otherwise those
+    alone of which a ratio is asked (all where none is)."""
 
 
-def timed(case: Case, effort: Effort, *, clock: Callable[[], float] = time.perf_counter) -> CaseFound:
-    """The accuracy and the times of a case; its memory is to be had from :func:`memory`."""
+Figures = Mapping[str, Sequence[Figure]]
+
+
+def timed(
+    case: Case,
+    effort: Effort,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    tell: Callable[[Figures | CaseFound], object] = lambda so_far: None,
+) -> CaseFound:
+    """The accuracy and the times of a case; its memory is to be had from :func:`memory`.
+
+    ``tell`` hears of the accuracy as soon as it is known, and after each round of what is known then.
+    """
     forms = case.prepare(case.size)
     figures = forms.accuracy()
+    tell(figures)
+    runs = _worth(case, _all(forms), effort)
     before: list[Usage | None] = []
-    times = alternated(
-        {name: form.run for name, form in _all(forms).items()},
-        rounds=effort.rounds,
-        budget=effort.budget,
-        clock=clock,
-        begin=lambda: before.append(usage()),
+
+    def found(times: Mapping[str, Times]) -> CaseFound:
+        return _found(case, forms, runs, times, figures, foreign(before[0], usage()))
+
+    return found(
+        alternated(
+            {name: form.run for name, form in runs.items()},
+            rounds=effort.rounds,
+            budget=effort.budget,
+            clock=clock,
+            begin=lambda: before.append(usage()),
+            after=lambda times: tell(found(times)),
+        )
     )
+
+
+def _found(
+    case: Case,
+    forms: Forms,
+    runs: Mapping[str, Form],
+    times: Mapping[str, Times],
+    figures: Figures,
+    others: float | None,
+) -> CaseFound:
+    """What is known of a case."""
     return CaseFound(
         name=case.name,
         about=case.about,
@@ -52,15 +85,23 @@ def timed(case: Case, effort: Effort, *, clock: Callable[[], float] = time.perf_
                 work=form.work,
                 limit=form.limit,
             )
-            for name, form in _all(forms).items()
+            for name, form in runs.items()
         },
         absent=dict(forms.absent),
-        foreign=foreign(before[0], usage()),
+        untimed={name: tuple(each) for name, each in figures.items() if name not in runs},
+        foreign=others,
         items=case.items,
         must=dict(case.must),
         stretch=dict(case.stretch),
         lighter=dict(case.lighter),
     )
+
+
+def _worth(case: Case, forms: Mapping[str, Form], effort: Effort) -> Mapping[str, Form]:
+    """The forms that are timed."""
+    asked = {PLAIN, *case.must}
+    few = {name: form for name, form in forms.items() if name in asked}
+    return few if len(few) > 1 and not effort.whole else forms
 
 
 def memory(case: Case, form: str) -> tuple[int, int] | None:

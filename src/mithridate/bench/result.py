@@ -71,6 +71,8 @@ class CaseFound:
     forms: Mapping[str, Measured]
     """``plain`` and the fast ones."""
     absent: Mapping[str, str] = field(default_factory=dict)
+    untimed: Mapping[str, tuple[Figure, ...]] = field(default_factory=dict)
+    """The accuracy of forms that were not timed: a quick run times those alone of which a ratio is asked."""
     foreign: float | None = None
     """The share of the processor that others used during the rounds, in [0, 1]."""
     items: str | None = None

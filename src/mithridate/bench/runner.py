@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from mithridate.bench import check, measure
 from mithridate.bench.apart import BrokenError, LateError, MissingError, apart
 from mithridate.bench.case import Case, Growth, cases
-from mithridate.bench.measure import Effort
-from mithridate.bench.result import CaseFound, Found, GrowthFound, Unmeasured
+from mithridate.bench.measure import Effort, Figures
+from mithridate.bench.result import PLAIN, CaseFound, Found, GrowthFound, Unmeasured
 
 TRIES = 3
 """How often at most a case is measured whose ratios are too low."""
@@ -87,16 +87,34 @@ def apart_measured(case: Case | Growth, plan: Plan) -> Found:
         return Unmeasured(name=case.name, why=str(error), failed=True)
 
 
-def _case(case: Case, plan: Plan) -> CaseFound:
-    found = apart(timed_named, case.name, plan.effort, plan.threads, until=plan.until)
-    if not (plan.effort.memory or case.lighter):
-        return found
-    forms = dict(found.forms)
-    for name, form in found.forms.items():
-        held = apart(memory_named, case.name, name, plan.threads, until=plan.until)
+def _case(case: Case, plan: Plan) -> Found:
+    """The times of a case, as far as they came before the end, and memory where there was time for it."""
+    notes: list[Figures | CaseFound] = []
+    try:
+        found = apart(timed_named, case.name, plan.effort, plan.threads, until=plan.until, heard=notes.append)
+    except LateError:
+        return _so_far(case, notes)
+    forms, weighed = dict(found.forms), {PLAIN, *case.lighter} if case.lighter else set()
+    for name in found.forms if plan.effort.whole else [each for each in found.forms if each in weighed]:
+        try:
+            held = apart(memory_named, case.name, name, plan.threads, until=plan.until)
+        except LateError:
+            break
         if held is not None:
-            forms[name] = replace(form, peak_bytes=held[0], kept_bytes=held[1])
+            forms[name] = replace(forms[name], peak_bytes=held[0], kept_bytes=held[1])
     return replace(found, forms=forms)
+
+
+def _so_far(case: Case, notes: Sequence[Figures | CaseFound]) -> Found:
+    """What is known of a case whose time was over."""
+    if not notes:
+        return Unmeasured(name=case.name, why=PLAN_LATE, failed=False)
+    last = notes[-1]
+    if isinstance(last, CaseFound):
+        return last
+    wrong = check.wrong(last)
+    why = "; ".join(wrong) or f"{PLAN_LATE}; it is accurate"
+    return Unmeasured(name=case.name, why=why, failed=bool(wrong))
 
 
 def _growth(growth: Growth, plan: Plan) -> GrowthFound:
@@ -109,9 +127,11 @@ def _growth(growth: Growth, plan: Plan) -> GrowthFound:
     return measure.of_costs(growth, [float(each) for each in known], foreign=None)
 
 
-def timed_named(name: str, effort: Effort, threads: int) -> CaseFound:
+def timed_named(
+    name: str, effort: Effort, threads: int, tell: Callable[[Figures | CaseFound], object] = lambda so_far: None
+) -> CaseFound:
     """As :func:`~.measure.timed`, for the case of this name; sets the number of torch's threads."""
-    return measure.timed(_case_named(name, threads), effort)
+    return measure.timed(_case_named(name, threads), effort, tell=tell)
 
 
 def memory_named(name: str, form: str, threads: int) -> tuple[int, int] | None:

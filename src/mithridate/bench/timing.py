@@ -33,11 +33,12 @@ def alternated(
     budget: float = math.inf,
     clock: Callable[[], float] = time.perf_counter,
     begin: Callable[[], object] = lambda: None,
+    after: Callable[[dict[str, Times]], object] = lambda times: None,
 ) -> dict[str, Times]:
     """Time every form in each of ``rounds`` rounds, each round beginning with another form.
 
     Where ``budget`` seconds have passed, no further round is begun after the third. ``begin`` is called after the
-    calls that do not count and before the rounds.
+    calls that do not count and before the rounds, ``after`` with what is known after each round.
     """
     first = {name: _seconds(run, clock) for name, run in runs.items()}
     calls = {name: _calls(run, first[name], clock) for name, run in runs.items()}
@@ -49,8 +50,13 @@ def alternated(
             break
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             found[name].append(_seconds(runs[name], clock, calls[name]))
+        after(_so_far(first, calls, found))
+    return _so_far(first, calls, found)
+
+
+def _so_far(first: Mapping[str, float], calls: Mapping[str, int], found: Mapping[str, list[float]]) -> dict[str, Times]:
     return {
-        name: Times(first_seconds=first[name], calls=calls[name], round_seconds=tuple(found[name])) for name in runs
+        name: Times(first_seconds=first[name], calls=calls[name], round_seconds=tuple(found[name])) for name in found
     }
 
 

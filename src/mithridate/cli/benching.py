@@ -73,7 +73,7 @@ def bench(
     told, screen = record.read(file) if file else {}, console()
     machine = described(threads or (1 if quick else None))
     plan = Plan(
-        effort=Effort(rounds=rounds, budget=_QUICK_BUDGET, memory=False) if quick else Effort(rounds=rounds),
+        effort=Effort(rounds=rounds, budget=_QUICK_BUDGET, whole=False) if quick else Effort(rounds=rounds),
         threads=int(machine["threads"]),
         check=check,
         until=started + QUICK_SECONDS if quick else None,
@@ -231,7 +231,9 @@ def _judge(screen: Console, found: Iterable[Found]) -> None:
         raise ProblemsError(wrong)
     if all(isinstance(each, Unmeasured) for each in every):
         raise ProblemsError(["nothing could be measured, so nothing was checked"])
-    _print(screen, "check passed: every accuracy holds, and no ratio is under 70 % of what it must be")
+    missing = sum(isinstance(each, Unmeasured) for each in every)
+    but = f" ({missing} could not be checked)" if missing else ""
+    _print(screen, f"check passed{but}: every accuracy holds, and no ratio is under 70 % of what it must be")
 
 
 def _command(names: Sequence[str], *, quick: bool, growth: bool, rounds: int, threads: int | None) -> str:
