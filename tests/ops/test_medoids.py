@@ -14,8 +14,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mithridate.errors import ConfigError, DataError
-from mithridate.ops import medoids
-from mithridate.ops.medoids import KERNELS, by_class, facility_location
+from mithridate.ops import facility, likeness, medoids
+from mithridate.ops.likeness import KERNELS
+from mithridate.ops.medoids import by_class, facility_location
 from tests.ops.medoids_oracle import library_picks
 
 COMPILED = medoids._compiled_greedy()
@@ -39,9 +40,9 @@ def everything(found):
 def rounded_similarities(points, kernel, scale=None):
     """The matrix that the rule works on, in whole steps: what the greedy rule must be exact for."""
     columns = points.double().t().contiguous()
-    columns = medoids._directions(columns) if kernel == "cosine" else columns
-    law = medoids._law(columns, kernel, scale)
-    return medoids._similarity(medoids._unlikeness(columns, columns, law), law).numpy().astype(np.int64)
+    columns = likeness.directions(columns) if kernel == "cosine" else columns
+    law = likeness.law_of(columns, kernel, scale)
+    return likeness.similarity(likeness.unlikeness(columns, columns, law), law).numpy().astype(np.int64)
 
 
 def obvious_similarities(points, kernel, scale=None):
@@ -143,11 +144,11 @@ def test_cosine_leaves_points_without_a_positive_similarity_to_nobody(engine, ca
     found = selected(points, count, kernel="cosine", engine=engine)
     similar = obvious_similarities(points, "cosine")[:, found.chosen.numpy()]
     assume(not ((np.abs(similar) < 1e-6) & (np.abs(similar) > 1e-15)).any())
-    for likeness, place in zip(similar, found.assigned.tolist(), strict=True):
-        if likeness.max() < 1e-6:
+    for similarities, place in zip(similar, found.assigned.tolist(), strict=True):
+        if similarities.max() < 1e-6:
             assert place == -1
         else:
-            assert place == np.flatnonzero(likeness > likeness.max() - 1e-7)[0]
+            assert place == np.flatnonzero(similarities > similarities.max() - 1e-7)[0]
     counted = np.bincount(found.assigned[found.assigned >= 0].numpy(), minlength=count)
     assert found.sizes.tolist() == np.maximum(counted, 1).tolist()
 
@@ -293,6 +294,41 @@ def test_classes_are_clustered_by_themselves(workers):
         assert everything(result) == everything(facility_location(points[members], count))
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_classes_side_by_side_get_the_medoids_they_get_alone(kernel):
+    """The batch that a CUDA device works on, with classes of unlike sizes and counts, one too large to be kept."""
+    points = torch.cat([outputs(300), scattered(100, 10, seed=4).float() / 5])
+    labels = torch.cat([torch.arange(300) % 5, torch.full((100,), 7)])
+    counts = {0: 20, 1: 60, 2: 1, 4: 13, 7: 100}
+    members = {label: (labels == label).nonzero()[:, 0] for label in counts}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(medoids, "DENSE_BYTES", 4 * 60**2)
+        patch.setattr(medoids, "TOGETHER_BYTES", 3 * 4 * 60**2)
+        assert list(medoids._groups({label: len(own) for label, own in members.items()})) == [[7], [0, 1, 2], [4]]
+        found = medoids._side_by_side(points, members, counts, kernel, None)
+    for label, own in members.items():
+        assert everything(found[label]) == everything(selected(points[own], counts[label], kernel=kernel))
+
+
+@settings(max_examples=40)
+@given(cases=st.lists(sets(), min_size=1, max_size=4), kernel=st.sampled_from(KERNELS))
+def test_a_batch_of_any_sets_picks_as_the_naive_rule_in_each(cases, kernel):
+    prepared = [medoids._prepared(points, count, kernel, None) for points, count in cases]
+    columns, laws = zip(*prepared, strict=True)
+    found = facility.kept_greedy(columns, [count for _, count in cases], laws)
+    for (points, count), (chosen, _) in zip(cases, found, strict=True):
+        assert chosen.tolist() == naive(rounded_similarities(points, kernel), count)[0]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_row_is_the_same_whether_few_or_many_of_it_are_near(kernel, monkeypatch):
+    points = torch.cat([outputs(300), scattered(300, 10, seed=3).float() / 5])
+    reference = everything(selected(points, 90, kernel=kernel))
+    for many in (1, 10**9):  # never whole rows, always
+        monkeypatch.setattr(facility, "MANY", many)
+        assert everything(selected(points, 90, kernel=kernel, dense=False)) == reference
+
+
 @pytest.mark.parametrize(
     ("points", "count", "settings", "error", "sentence"),
     [
@@ -325,6 +361,15 @@ def test_bad_classes_are_a_sentence_naming_the_class():
         by_class(points, labels[:3], {0: 1})
     with pytest.raises(ConfigError, match="workers must be at least 1"):
         by_class(points, labels, {0: 1}, workers=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_classes_on_cuda_are_those_of_a_cpu():
+    points, labels, counts = outputs(900), torch.arange(900) % 3, {0: 30, 1: 100, 2: 7}
+    found, wanted = by_class(points.cuda(), labels.cuda(), counts), by_class(points, labels, counts)
+    assert {label: everything(each) for label, (_, each) in found.items()} == {
+        label: everything(each) for label, (_, each) in wanted.items()
+    }
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -51,7 +51,7 @@ from mithridate.learner import Batch, Hook, Learner, Progress, Removal
 from mithridate.model import Classifier
 from mithridate.ops.confidence import confidences, evaluating
 from mithridate.ops.isolation import alone, cluster_sizes, gaps
-from mithridate.ops.medoids import KERNELS, Kernel
+from mithridate.ops.likeness import KERNELS, Kernel
 from mithridate.seeding import Seed
 
 _AS_PUBLISHED = {"max_total_drop": None, "min_class_size": 1}

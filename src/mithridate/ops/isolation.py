@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from mithridate.errors import ConfigError, DataError
-from mithridate.ops.medoids import Kernel, by_class
+from mithridate.ops.likeness import Kernel
+from mithridate.ops.medoids import by_class
 
 _BLOCK = 2**22
 """Distances held at once, 32 MiB in float64."""
