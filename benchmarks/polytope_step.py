@@ -3,8 +3,9 @@
     python benchmarks/polytope_step.py [--rounds 9] [--steps 20]
 
 Both attacks are timed in turn in one process, on the same networks, one thread, and quoted as a ratio of medians over
-rounds (published: Convex takes 12 times as long). ``splitting`` is the method of the paper's code, written anew:
-forward-backward splitting on the full features, warm-started from the last step. Writes
+rounds (published: Convex takes 12 times as long). ``splitting`` is the method of the paper's code, as
+:mod:`mithridate.bench.plain.polytope` has it: forward-backward splitting on the full features, one network at a time,
+from equal coefficients. Writes
 ``benchmarks/results/polytope-step.json``.
 """
 
@@ -20,17 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mithridate import runtime
 from mithridate.attacks.bullseye_polytope import BullseyePolytope
 from mithridate.attacks.convex_polytope import ConvexPolytope
+from mithridate.bench.cases.polytope import features
+from mithridate.bench.plain.polytope import miss, one_by_one
 from mithridate.dataset import Dataset, Space
 from mithridate.feature_attack import FeatureAttack
 from mithridate.goal import Aims
 from mithridate.models.resnet import ResNet18
 from mithridate.models.smallconvnet import SmallConvNet
-from mithridate.ops.simplex import coefficients, projection
+from mithridate.ops.simplex import coefficients
 from mithridate.seeding import Seed
 from mithridate.threat import Linf, ThreatModel
 
@@ -100,19 +102,16 @@ def stepped(name: str, models: list[Any], count: int, *, rounds: int, steps: int
 
 def solved(problems: int, count: int, width: int, *, rounds: int) -> dict[str, Any]:
     """Milliseconds for the coefficients of several networks."""
-    draws = torch.Generator().manual_seed(3)
-    points = torch.randn(problems, count, width, generator=draws)
-    targets = points.mean(1) + 0.3 * torch.randn(problems, width, generator=draws)
+    points, targets = features(problems, count, width)
     worst = 0.0
-    for p, t in zip(points, targets, strict=True):
-        ours = miss(coefficients(p[None], t[None])[0].float(), p, t)
-        worst = max(worst, ours - miss(splitting(p, t), p, t))
+    for ours, other, p, t in zip(
+        coefficients(points, targets), one_by_one(points, targets), points.double(), targets.double(), strict=True
+    ):
+        worst = max(worst, miss(ours, p, t) - miss(other, p, t))
 
-    def one_by_one() -> None:
-        for p, t in zip(points, targets, strict=True):
-            splitting(p, t)
-
-    times = alternately({"ours": lambda: coefficients(points, targets), "splitting": one_by_one}, rounds)
+    times = alternately(
+        {"ours": lambda: coefficients(points, targets), "splitting": lambda: one_by_one(points, targets)}, rounds
+    )
     ours, theirs = (1000 * statistics.median(times[side]) for side in ("ours", "splitting"))
     return {
         "case": f"coefficients of {problems} networks, {count} poisons, {width} features",
@@ -122,32 +121,6 @@ def solved(problems: int, count: int, width: int, *, rounds: int) -> dict[str, A
         "worst_excess_of_exact": worst,
         "rounds": rounds,
     }
-
-
-def splitting(points: Tensor, target: Tensor, *, tolerance: float = 1e-6, most: int = 10_000) -> Tensor:
-    """Coefficients ``(k,)`` by forward-backward splitting on points ``(k, D)``, from equal ones."""
-    count = len(points)
-    weights = torch.full((count,), 1 / count)
-    probe = torch.ones(count) / count**0.5
-    step = 2 / float((points @ (probe @ points)).norm())
-    last = miss(weights, points, target)
-    for _ in range(most):
-        slope = points @ (weights @ points - target)
-        moved = weights - step * slope
-        if miss(moved, points, target) > last:
-            step /= 2
-            continue
-        moved = projection(moved)
-        change = float((moved - weights).norm() / weights.norm().clamp_min(1e-12))
-        weights, last = moved, miss(moved, points, target)
-        if change < tolerance:
-            break
-    return weights
-
-
-def miss(weights: Tensor, points: Tensor, target: Tensor) -> float:
-    """Relative squared distance from the combination to the target."""
-    return float((weights @ points - target).square().sum() / target.square().sum())
 
 
 def alternately(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
