@@ -27,7 +27,7 @@ def before_gate(run: Run, every: Sequence[Cell], attack: str | None, defense: st
     fitting = [each for each in every if attack in (None, each.attack)]
     if defense is not None:
         return [each for each in fitting if each.defense == defense]
-    ordinary = [each for each in fitting if not each.control_of and not _is_told(run, each)]
+    ordinary = [each for each in fitting if not each.control_of and not is_told(run, each)]
     if not ordinary:
         named = ", ".join(dict.fromkeys(each.defense for each in fitting))
         raise ConfigError(
@@ -38,7 +38,7 @@ def before_gate(run: Run, every: Sequence[Cell], attack: str | None, defense: st
     return [each for each in ordinary if each.defense != "none"] or ordinary
 
 
-def _is_told(run: Run, cell: Cell) -> bool:
+def is_told(run: Run, cell: Cell) -> bool:
     """Whether its defense uses what no defender can know. Older runs tell oracles of attack and defense not apart."""
     if cell.defense == "none" or not cell.oracle:
         return False

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mithridate.report.before_gate import is_told
 from mithridate.report.combinations import Cell, accuracy, planned, success
 from mithridate.report.comparison import Worth, comparisons
 from mithridate.report.defenses import short
@@ -93,13 +94,13 @@ def boards(
 
 
 def _board(run: Run, place: tuple[str, str], by_attack: Mapping[str, list[Cell]], failed: Mapping[Place, int]) -> Board:
-    columns = _columns([cell for group in by_attack.values() for cell in group])
+    columns = _columns(run, [cell for group in by_attack.values() for cell in group])
     lines = tuple(_line(run, attack, group, columns, failed) for attack, group in by_attack.items())
     trials = sorted({trial for line in lines for entry in line.entries for trial in entry.by_trial})
     return Board(scenario=place[0], victim=place[1], columns=columns, lines=lines, trials=tuple(trials))
 
 
-def _columns(cells: Sequence[Cell]) -> tuple[Column, ...]:
+def _columns(run: Run, cells: Sequence[Cell]) -> tuple[Column, ...]:
     """Every defense once, in the order of the tables."""
     own: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -109,7 +110,7 @@ def _columns(cells: Sequence[Cell]) -> tuple[Column, ...]:
             defense=name,
             name=short(found[0])[0],
             control_of=found[0].control_of,
-            oracle=name != "none" and all(cell.oracle for cell in found),  # else an attack is the oracle
+            oracle=all(is_told(run, cell) for cell in found),  # else an attack is the oracle
         )
         for name, found in own.items()
     )
