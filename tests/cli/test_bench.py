@@ -47,7 +47,7 @@ class Bench:
             return Unmeasured(name=case.name, why="the images are not here", failed=False)
         if isinstance(case, Case):
             return replace(measure.timed(case, plan.effort, clock=self.clock), foreign=0.01)
-        return measure.grown(case, plan.effort, clock=self.clock)
+        return replace(measure.grown(case, plan.effort, clock=self.clock), foreign=0.0)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -56,49 +56,67 @@ def bench(
 
     A full run also fits how cost grows with sizes. Times are this machine's; ratios travel. Keep the machine idle.
     """
-    started = time.monotonic()
     asked = _asked(names or [], quick=quick, growth=growth)
     if listed:
         _list(asked)
         return
-    from mithridate.bench import record
-    from mithridate.bench.case import cases
-    from mithridate.bench.machine import machine as described
-    from mithridate.bench.measure import Effort
-    from mithridate.bench.runner import Plan
     from mithridate.cli.terminal import console
 
+    screen = console()
+    command = _command(names or [], quick=quick, growth=growth, rounds=rounds, threads=threads)
+    plan, machine = _plan(quick=quick, check=check, rounds=rounds, threads=threads)
+    found = _carried_out(screen, asked, plan, machine=machine, file=file, again=again, command=command)
+    _print(screen, _ending(found))
+    if check:
+        _judge(screen, found)
+
+
+def _plan(*, quick: bool, check: bool, rounds: int, threads: int | None) -> tuple[Plan, Machine]:
+    from mithridate.bench.machine import machine
+    from mithridate.bench.measure import Effort
+    from mithridate.bench.runner import Plan
+
+    started = time.monotonic()
+    where = machine(threads or (1 if quick else None))
+    effort = Effort(rounds=rounds, budget=_QUICK_BUDGET, whole=False) if quick else Effort(rounds=rounds)
+    until = started + QUICK_SECONDS if quick else None
+    return Plan(effort=effort, threads=int(where["threads"]), check=check, until=until), where
+
+
+def _carried_out(
+    screen: Console,
+    asked: Sequence[Case | Growth],
+    plan: Plan,
+    *,
+    machine: Machine,
+    file: Path | None,
+    again: bool,
+    command: str,
+) -> list[Found]:
+    """All cases measured, or known from the file; the file is written after each."""
+    from mithridate.bench import record
+    from mithridate.bench.case import cases
+
+    started, quick = time.monotonic(), not plan.effort.whole
     if file:
         record.checked(file)
-    told, screen = record.read(file) if file else {}, console()
-    machine = described(threads or (1 if quick else None))
-    plan = Plan(
-        effort=Effort(rounds=rounds, budget=_QUICK_BUDGET, whole=False) if quick else Effort(rounds=rounds),
-        threads=int(machine["threads"]),
-        check=check,
-        until=started + QUICK_SECONDS if quick else None,
-    )
+    told = record.read(file) if file else {}
+    rounds = plan.effort.rounds
     before = record.kept(told, machine, cases().values(), quick=quick, rounds=rounds) if told else {}
     if told.get("measured") and not before:
         _print(screen, f"{file} is of another machine, other versions or other code: everything in it is replaced")
-    asking = _command(names or [], quick=quick, growth=growth, rounds=rounds, threads=threads)
-    heading = _heading(screen, plan, machine, command=asking, known=told if before else {}, quick=quick)
+    heading = _heading(screen, plan, machine, command=command, known=told if before else {})
     wanted = {each.name for each in asked}
     found = {name: each for name, each in before.items() if name not in wanted}
-    spent = started - (told.get("core_seconds", 0) if before else 0)
-
-    def save() -> None:
-        if file:
-            record.write(file, found.values(), heading, seconds=time.monotonic() - spent)
-
+    spent = told.get("core_seconds", 0) if before else 0
     kept = {} if again else before
-    new: dict[str, Found] = {}
+    new = []
     for each in _measured(screen, asked, plan, kept=kept, ceilings=heading.ceilings, coded=file is not None):
-        new[each.name] = found[each.name] = each
-        save()
-    _print(screen, _ending(new.values()))
-    if check:
-        _judge(screen, new.values())
+        new.append(each)
+        found[each.name] = each
+        if file:
+            record.write(file, found.values(), heading, seconds=spent + time.monotonic() - started)
+    return new
 
 
 def _asked(names: Sequence[str], *, quick: bool, growth: bool) -> list[Case | Growth]:
@@ -123,18 +141,17 @@ def _list(asked: Sequence[Case | Growth]) -> None:
         typer.echo(f"{each.name:<{width}}  {'quick  ' if getattr(each, 'quick', False) else '       '}{each.about}")
 
 
-def _heading(
-    screen: Console, plan: Plan, machine: Machine, *, command: str, known: Mapping[str, Any], quick: bool
-) -> Heading:
+def _heading(screen: Console, plan: Plan, machine: Machine, *, command: str, known: Mapping[str, Any]) -> Heading:
     """The machine and its limits, the best of those measured now and those known; printed."""
     from mithridate.bench import lines
     from mithridate.bench.apart import apart
     from mithridate.bench.ceilings import ceilings
     from mithridate.bench.record import Heading
 
+    quick = not plan.effort.whole
     with _status(screen, 1) as say:
         say("limits of this machine")
-        now, foreign = apart(ceilings, plan.threads, 2.0 if quick else 8.0)
+        now, foreign = apart(ceilings, plan.threads, 0.8 if quick else 8.0)
     best: Ceilings = {name: max(value, known.get("ceilings", {}).get(name, 0.0)) for name, value in now.items()}
     limits = ", ".join(f"{name} {lines.speed(value, name)}" for name, value in best.items())
     rough = f" (others used {foreign:.0%} of the processor)" if foreign is not None and foreign > lines.BUSY else ""
@@ -204,34 +221,32 @@ def _status(screen: Console, total: int) -> Iterator[Callable[[str], None]]:
         yield lambda name: bar.update(task, description=name, completed=next(begun))
 
 
-def _ending(found: Iterable[Found]) -> str:
+def _ending(found: Sequence[Found]) -> str:
     from mithridate.bench.lines import BUSY
     from mithridate.bench.result import Unmeasured
 
-    every = list(found)
-    missing = [each for each in every if isinstance(each, Unmeasured)]
+    missing = [each for each in found if isinstance(each, Unmeasured)]
     failed = sum(each.failed for each in missing)
-    busy = sum((each.foreign or 0) > BUSY for each in every if not isinstance(each, Unmeasured))
-    told = [f"{len(every) - len(missing)} measured"]
+    busy = sum((each.foreign or 0) > BUSY for each in found if not isinstance(each, Unmeasured))
+    told = [f"{len(found) - len(missing)} measured"]
     told += [f"{len(missing) - failed} skipped"] if len(missing) > failed else []
     told += [f"{failed} failed"] if failed else []
     told += [f"others used more than 5 % of the processor during {busy}: times are rough"] if busy else []
     return ", ".join(told)
 
 
-def _judge(screen: Console, found: Iterable[Found]) -> None:
+def _judge(screen: Console, found: Sequence[Found]) -> None:
     """Say whether all is as it must be. Raises :class:`ProblemsError` where it is not."""
     from mithridate.bench.check import problems
     from mithridate.bench.result import Unmeasured
     from mithridate.errors import ProblemsError
 
-    every = list(found)
-    wrong = [sentence for each in every for sentence in problems(each)]
+    wrong = [sentence for each in found for sentence in problems(each)]
     if wrong:
         raise ProblemsError(wrong)
-    if all(isinstance(each, Unmeasured) for each in every):
+    if all(isinstance(each, Unmeasured) for each in found):
         raise ProblemsError(["nothing could be measured, so nothing was checked"])
-    missing = sum(isinstance(each, Unmeasured) for each in every)
+    missing = sum(isinstance(each, Unmeasured) for each in found)
     but = f" ({missing} could not be checked)" if missing else ""
     _print(screen, f"check passed{but}: every accuracy holds, and no ratio is under 70 % of what it must be")
 
