@@ -40,8 +40,9 @@ def cut(codes: Tensor, draw: Draw, augmentation: Augmentation, *, space: Space) 
     low, high = space.bounds
     scale = (high - low) / (space.levels - 1)
     if augmentation.mode == "integer":
-        found = _mirrored(_windows(codes, towards.long(), margin=math.ceil(augmentation.shift), more=0), flip).float()
-        found = found.mul_(scale) if low == 0 else _inside(codes, towards, flip).mul_(low).add(found, alpha=scale)
+        found = _mirrored(_windows(codes, towards.long(), margin=math.ceil(augmentation.shift), more=0), flip)
+        found = space.decode(found)  # exact; outside, code 0 is black where values begin at 0
+        found = found if low == 0 else found.sub_(low).add_(low * _inside(codes, towards, flip))
     else:
         whole = towards.floor()
         part = (towards - whole)[:, :, None, None, None]

@@ -1,0 +1,69 @@
+"""Steps of SGD with momentum, against torch's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+from mithridate.learners.momentum import Momentum
+
+SHAPES = [(4, 3, 3, 3), (10, 16), (7,), (1,)]
+FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+def parameters(layout):
+    draws = torch.Generator().manual_seed(0)
+    found = [torch.randn(shape, generator=draws) for shape in SHAPES]
+    found[0] = found[0].contiguous(memory_format=FORMATS[layout])
+    return [nn.Parameter(each) for each in found]
+
+
+@pytest.mark.parametrize(("momentum", "weight_decay", "layout"), [*product([0.0, 0.9], [0.0, 5e-4], FORMATS)])
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_steps_are_torchs_bit_for_bit(nesterov, momentum, weight_decay, layout):
+    settings = {"lr": 0.1, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov and momentum > 0}
+    ours, theirs = parameters(layout), parameters(layout)
+    found = Momentum([{"params": ours[:2]}, {"params": ours[2:]}], **settings)
+    expected = torch.optim.SGD([{"params": theirs[:2]}, {"params": theirs[2:]}], **settings)
+    draws = torch.Generator().manual_seed(1)
+    for step in range(4):
+        for optimiser in (found, expected):
+            optimiser.zero_grad(set_to_none=step % 2 == 0)
+            optimiser.param_groups[0]["lr"] = 0.1 / (1 + step)
+        for one, two in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=draws)  # of another layout than the parameter, too
+            two.grad = one.grad.clone()
+        found.step()
+        expected.step()
+        assert all(torch.equal(one, two) for one, two in zip(ours, theirs, strict=True))
+    for one, two in zip(ours, theirs, strict=True):
+        assert found.state[one].keys() == {name for name, each in expected.state[two].items() if each is not None}
+        assert all(torch.equal(each, expected.state[two][name]) for name, each in found.state[one].items())
+
+
+def test_parameters_without_a_gradient_stay():
+    still, moved = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    moved.grad = torch.ones(2)
+    Momentum([{"params": [still, moved]}], lr=0.5, momentum=0.9, weight_decay=0.1, nesterov=True).step()
+    assert still.tolist() == [1, 1]
+    assert moved.tolist()[0] < 1
+
+
+def test_training_does_not_import_the_compiler():
+    """It takes seconds in every process."""
+    code = (
+        "import sys, torch\n"
+        "from mithridate.learners.sgd import SGD\n"
+        "from mithridate.models.linear import Linear\n"
+        "from mithridate.seeding import Seed\n"
+        "from mithridate.dataset import Dataset, Space\n"
+        "data = Dataset.of(torch.rand(8, 3), torch.arange(8) % 2, space=Space(shape=(3,), num_classes=2))\n"
+        "SGD(model=Linear(), epochs=1, augmentation=None).fit(data, seed=Seed(0))\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
