@@ -159,8 +159,11 @@ def _with_recipe(settings: dict[str, Any], where: str, problems: list[str]) -> d
         return {"name": "sgd", **settings}
     if isinstance(name, str) and name in CLASSICAL:
         return {"name": "gradient-descent", **CLASSICAL[name], **settings}
+    if name == "fast":
+        return {"name": "fast", "model": {"name": "fastnet"}, **settings}
     if not isinstance(name, str) or name not in RECIPES:
-        problems.append(f"{where}.recipe: there is no recipe '{name}': {nearest(str(name), [*RECIPES, *CLASSICAL])}")
+        known = [*RECIPES, *CLASSICAL, "fast"]
+        problems.append(f"{where}.recipe: there is no recipe '{name}': {nearest(str(name), known)}")
         return {"name": "sgd", **settings}
     model = _parsed(_architecture(), settings.get("model"), f"{where}.model", [])
     rate = {} if model is _BROKEN else {"lr": recipe(name, model=model).lr}

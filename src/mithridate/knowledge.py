@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mithridate.learner import Learner
 from mithridate.learners.estimator import Estimator
+from mithridate.learners.fast import Fast
 from mithridate.learners.gradient_descent import GradientDescent
 from mithridate.learners.sgd import SGD
 from mithridate.learners.weights import File
@@ -61,7 +62,7 @@ def _architecture(learner: Learner) -> str:
         return fingerprint(learner.hidden, learner.activation if learner.hidden else "", learner.standardise)
     if isinstance(learner, Estimator) and learner.estimator in _LINEAR and not learner.steps:
         return fingerprint(0, "", learner.scale is not False)
-    return fingerprint(_plain(learner.model) if isinstance(learner, SGD) else learner)
+    return fingerprint(_plain(learner.model) if isinstance(learner, (SGD, Fast)) else learner)
 
 
 def _plain(model: Architecture) -> Any:

@@ -60,12 +60,14 @@ KINDS: Mapping[type, Mapping[str, str]] = MappingProxyType(
         },
         Learner: {
             "sgd": "mithridate.learners.sgd:SGD",
+            "fast": "mithridate.learners.fast:Fast",
             "gradient-descent": "mithridate.learners.gradient_descent:GradientDescent",
             "sklearn": "mithridate.learners.estimator:Estimator",
         },
         Architecture: {
             "convnet": "mithridate.models.convnet:ConvNet",
             "smallconvnet": "mithridate.models.smallconvnet:SmallConvNet",
+            "fastnet": "mithridate.models.fastnet:FastNet",
             "resnet18": "mithridate.models.resnet:ResNet18",
             "vgg11": "mithridate.models.vgg:VGG11",
             "mobilenetv2": "mithridate.models.mobilenet:MobileNetV2",

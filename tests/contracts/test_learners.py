@@ -12,9 +12,11 @@ from mithridate.learner import Learner
 from mithridate.learners.augment import Augmentation
 from mithridate.learners.cached import Cached
 from mithridate.learners.estimator import Estimator
+from mithridate.learners.fast import Fast
 from mithridate.learners.gradient_descent import GradientDescent
 from mithridate.learners.recipes import CLASSICAL, RECIPES, recipe
 from mithridate.learners.sgd import SGD
+from mithridate.models.fastnet import FastNet
 from mithridate.models.mlp import MLP
 from mithridate.models.smallconvnet import SmallConvNet
 from mithridate.seeding import Seed
@@ -23,6 +25,7 @@ from mithridate.testing import LEARNER_CHECKS, check_learner, toy
 NET = SmallConvNet(widths=(4, 6))
 QUICK = {
     "sgd": SGD(model=NET, epochs=6, batch_size=16, lr=0.05, schedule="one-cycle"),
+    "fast": Fast(model=FastNet(widths=(6, 8)), epochs=6),
     "gradient-descent": GradientDescent(loss="softmax", hidden=5, steps=60, lr=0.5),
     "sklearn": Estimator(estimator="random-forest", parameters={"n_estimators": 8}),
 }

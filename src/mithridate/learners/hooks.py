@@ -44,3 +44,20 @@ def hooked_backward(hooks: Sequence[Hook], model: Classifier, batch: Batch, draw
             raise ConfigError(f"only one defense can fill the gradients, but {' and '.join(names)} would; wear one")
         return loss.detach()
     return None
+
+
+def parts(
+    hooks: Sequence[Hook], count: int, size: int, generator: torch.Generator, *, device: torch.device
+) -> list[Tensor]:
+    """Row numbers below ``count`` of each batch of an epoch: as a hook says, or a shuffle cut into parts of ``size``.
+
+    A last row on its own joins the batch before, as batch norm needs two.
+    """
+    for hook in hooks:
+        found = hook.batches(count, size, generator)
+        if found is not None:
+            return [each.to(device) for each in found]
+    cuts = list(torch.split(torch.randperm(count, generator=generator).to(device), size))
+    if size > 1 and len(cuts) > 1 and len(cuts[-1]) == 1:
+        cuts[-2:] = [torch.cat(cuts[-2:])]
+    return cuts

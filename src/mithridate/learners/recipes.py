@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from mithridate.errors import ConfigError, nearest
 from mithridate.learners.augment import Augmentation
+from mithridate.learners.fast import Fast
 from mithridate.learners.gradient_descent import GradientDescent
 from mithridate.learners.schedule import paper_drops
 from mithridate.learners.sgd import SGD
@@ -127,6 +128,10 @@ CLASSICAL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 @overload
+def recipe(name: Literal["fast"], *, model: Architecture, **changes: Any) -> Fast: ...
+
+
+@overload
 def recipe(name: str, *, model: Architecture, **changes: Any) -> SGD: ...
 
 
@@ -134,7 +139,7 @@ def recipe(name: str, *, model: Architecture, **changes: Any) -> SGD: ...
 def recipe(name: str, *, model: None = None, **changes: Any) -> GradientDescent: ...
 
 
-def recipe(name: str, *, model: Architecture | None = None, **changes: Any) -> SGD | GradientDescent:
+def recipe(name: str, *, model: Architecture | None = None, **changes: Any) -> SGD | GradientDescent | Fast:
     """The learner of a published recipe for ``model``, with settings changed by name; classical ones need no model.
 
     Where ``lr`` is not given, networks without residual connections (ConvNet, VGG, MobileNet) get a tenth of the rate
@@ -142,10 +147,12 @@ def recipe(name: str, *, model: Architecture | None = None, **changes: Any) -> S
     """
     if name in CLASSICAL:
         return GradientDescent(**{**CLASSICAL[name], **changes})
-    if name not in RECIPES:
-        raise ConfigError(f"there is no recipe '{name}': {nearest(name, [*RECIPES, *CLASSICAL])}")
+    if name not in (*RECIPES, Fast.name):
+        raise ConfigError(f"there is no recipe '{name}': {nearest(name, [*RECIPES, *CLASSICAL, Fast.name])}")
     if model is None:
         raise ConfigError(f"the recipe '{name}' trains a network; name one (model)")
+    if name == Fast.name:
+        return Fast(model=model, **changes)
     settings = dict(RECIPES[name])
     if name == "paper-40" and model.slow_start:
         settings["lr"] = settings["lr"] / 10
