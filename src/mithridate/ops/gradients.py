@@ -84,7 +84,8 @@ class Derivatives:
         """``inputs`` ``(n, *shape)``, ``labels`` ``(n,)``: rows like those to come, of which a few are tried.
 
         ``auto`` is ``gated-difference`` on a CPU in float32 where it agrees with double backward on them, else exact:
-        ``compiled`` on CUDA where that compiles and agrees, then ``reverse-over-forward``, then ``double``.
+        ``reverse-over-forward`` where the network can be carried forward, else ``double``. ``compiled`` is asked for
+        by name: compiling takes tens of seconds a network.
         """
         self.note = ""
         """Why the backend is not the one asked for; empty where it is."""
@@ -158,7 +159,7 @@ class Derivatives:
     def _candidates(self, x: Tensor) -> tuple[Chosen, ...]:
         """What ``auto`` may become, in order; double backward comes after all."""
         if x.device.type == "cuda":
-            return "compiled", "reverse-over-forward"
+            return ("reverse-over-forward",)
         return ("gated-difference", "reverse-over-forward") if self._differences(x) else ("double",)
 
     def _differences(self, x: Tensor) -> bool:
