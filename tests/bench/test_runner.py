@@ -69,16 +69,18 @@ def test_a_plan_whose_time_is_over_measures_nothing():
 
 
 def test_cases_share_the_time_that_is_left_before_the_end():
-    budgets = []
+    budgets, ends = [], []
 
     def note(case, plan):
         budgets.append(plan.effort.budget)
+        ends.append(plan.until and plan.until - until)
         return found(2.0)
 
     asked = [case(Clock(), name=f"path/net/N{k}") for k in range(4)]
     until = time.monotonic() + 80
     assert len(list(measured(asked, replace(PLAN, until=until), kept={}, measure=note))) == 4
     assert budgets == pytest.approx([10, 80 / 6, 20, 40], abs=1)
+    assert ends == pytest.approx([-40, -80 / 3, 0, 0], abs=1)
     assert len(list(measured(asked, PLAN, kept={}, measure=note))) == 4
     assert budgets[4:] == [float("inf")] * 4
 

@@ -50,14 +50,16 @@ def measured(
 
 
 def _paced(plan: Plan, left: int) -> Plan:
-    """A plan with an end, in which the rounds of the next of ``left`` cases take half of its share of the time left.
+    """A plan for the next of ``left`` cases: it ends after twice its share of the time left, so others have theirs.
 
-    The other half is for making ready, accuracy, first calls and second tries.
+    Its rounds take half a share; the rest is for making ready, accuracy, first calls and second tries.
     """
     if plan.until is None:
         return plan
-    share = max(0.0, plan.until - time.monotonic()) / left
-    return replace(plan, effort=replace(plan.effort, budget=min(plan.effort.budget, share / 2)))
+    now = time.monotonic()
+    share = max(0.0, plan.until - now) / left
+    effort = replace(plan.effort, budget=min(plan.effort.budget, share / 2))
+    return replace(plan, effort=effort, until=min(plan.until, now + 2 * share))
 
 
 def _tried(case: Case | Growth, plan: Plan, measure: Measure) -> Found:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mithridate.bench.result import Ceilings, Found
     from mithridate.bench.runner import Plan
 
-QUICK_SECONDS = 55.0
+QUICK_SECONDS = 50.0
 """How long ``--quick`` takes at most."""
 ROUNDS = 5
 _QUICK_BUDGET = 4.0  # seconds of rounds a case
@@ -56,6 +56,7 @@ def bench(
 
     A full run also fits how cost grows with sizes. Times are this machine's; ratios travel. Keep the machine idle.
     """
+    started = time.monotonic()
     asked = _asked(names or [], quick=quick, growth=growth)
     if listed:
         _list(asked)
@@ -64,19 +65,18 @@ def bench(
 
     screen = console()
     command = _command(names or [], quick=quick, growth=growth, rounds=rounds, threads=threads)
-    plan, machine = _plan(quick=quick, check=check, rounds=rounds, threads=threads)
+    plan, machine = _plan(started, quick=quick, check=check, rounds=rounds, threads=threads)
     found = _carried_out(screen, asked, plan, machine=machine, file=file, again=again, command=command)
     _print(screen, _ending(found))
     if check:
         _judge(screen, found)
 
 
-def _plan(*, quick: bool, check: bool, rounds: int, threads: int | None) -> tuple[Plan, Machine]:
+def _plan(started: float, *, quick: bool, check: bool, rounds: int, threads: int | None) -> tuple[Plan, Machine]:
     from mithridate.bench.machine import machine
     from mithridate.bench.measure import Effort
     from mithridate.bench.runner import Plan
 
-    started = time.monotonic()
     where = machine(threads or (1 if quick else None))
     effort = Effort(rounds=rounds, budget=_QUICK_BUDGET, whole=False) if quick else Effort(rounds=rounds)
     until = started + QUICK_SECONDS if quick else None
@@ -239,12 +239,14 @@ def _judge(screen: Console, found: Sequence[Found]) -> None:
     """Say whether all is as it must be. Raises :class:`ProblemsError` where it is not."""
     from mithridate.bench.check import problems
     from mithridate.bench.result import Unmeasured
+    from mithridate.bench.runner import PLAN_LATE
     from mithridate.errors import ProblemsError
 
     wrong = [sentence for each in found for sentence in problems(each)]
     if wrong:
         raise ProblemsError(wrong)
-    if all(isinstance(each, Unmeasured) for each in found):
+    late = any(isinstance(each, Unmeasured) and each.why.startswith(PLAN_LATE) for each in found)
+    if all(isinstance(each, Unmeasured) for each in found) and not late:  # a slow machine is no reason to fail
         raise ProblemsError(["nothing could be measured, so nothing was checked"])
     missing = sum(isinstance(each, Unmeasured) for each in found)
     but = f" ({missing} could not be checked)" if missing else ""
