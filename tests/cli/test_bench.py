@@ -207,3 +207,14 @@ def test_mistakes_are_sentences(
 
 def test_quick_is_over_in_less_than_a_minute() -> None:
     assert benching.QUICK_SECONDS < 60
+
+
+def test_a_machine_too_slow_for_any_case_fails_no_check(
+    bench: Bench, call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        runner, "apart_measured", lambda case, plan: Unmeasured(name=case.name, why=runner.PLAN_LATE, failed=False)
+    )
+    said = call("bench", "--quick", "--check")
+    assert said.code == 0
+    assert "(2 could not be checked)" in said.out
