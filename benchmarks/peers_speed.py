@@ -9,12 +9,13 @@ and packaging (which it imports without saying so), ``--select`` with submodlib-
 Cases and their settings are in ``peers/table.py``. One call measures one case on some problems, all sides in turn on
 each; each measurement is a process of its own with one thread of computing, and imports, reading and training of the
 surrogate are not counted. ``--judge`` (not timed) trains victims and compares results. Everything is kept in ``FOLDER``
-piece by piece: what is there is not done again, so calls can be cut as one likes, on other days too. Pieces measured
-with ``--untimed`` count for success, not for seconds, and are measured again without it. Every call ends by writing
-what there is to ``benchmarks/results/peers-speed.json`` if asked with ``--write``.
+piece by piece: what is there is not done again, so calls can be cut as one likes, on other days too. Seconds
+count only where the process had a core for at least 80 % of them (and not with ``--untimed``); pieces where others had
+it are measured again by a later call, until then only their CPU seconds (children included) and results count.
+``--write`` puts what there is into ``benchmarks/results/peers-speed.json``.
 
 ``times_mithridate`` are medians over problems of ratios within a problem, with their range. ``load_before`` is how many
-processes wanted a core in the minute before; where others did, CPU seconds (children included) say what one core needs.
+processes wanted a core in the minute before.
 
 What is equal in gradient matching: rows poisoned, target, eps, network and its weights, steps, restarts, one batch of
 all poisons, rounding to 8 bits, and how victims train. What cannot be: ART crafts on images as they are, without the
@@ -45,6 +46,8 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 PLACE = HERE / "results" / "peers-speed.json"
+ALONE = 0.8
+"""Share of a core that a measurement must have had for its seconds to count."""
 sys.path.insert(0, str(HERE / "peers"))
 
 from judging import Piece, spread, summarised  # noqa: E402 (found through the line above)
@@ -76,7 +79,7 @@ def arguments() -> Any:
     parser.add_argument("--select", metavar="PYTHON", help="interpreter with submodlib-py and apricot-select")
     parser.add_argument("--side", help="this side alone (default: all, in turn)")
     parser.add_argument("--judge", action="store_true", help="train victims and compare, instead of measuring")
-    parser.add_argument("--untimed", action="store_true", help="the machine is busy: do not count the seconds")
+    parser.add_argument("--untimed", action="store_true", help="do not count the seconds: the machine is busy")
     parser.add_argument("--write", action="store_true", help="write the results")
     return parser.parse_args()
 
@@ -95,8 +98,12 @@ def measure(asked: Any, case: Case, number: int) -> None:
         if not problem.exists():
             np.savez(problem, **case.problem(number, asked.folder))
         python = pythons[what.who]
-        cost = apart(python, what, case, problem, place, number) if python else {"failed": "no interpreter was given"}
-        write(place.with_suffix(".json"), {**cost, "timed": not asked.untimed})
+        absent: dict[str, Any] = {"failed": "no interpreter was given"}
+        cost = apart(python, what, case, problem, place, number) if python else absent
+        alone = cost.get("cpu_seconds", 0.0) >= ALONE * cost.get("seconds", 1.0)
+        write(place.with_suffix(".json"), {**cost, "timed": alone and not asked.untimed})
+        if kept.get("made") not in (None, cost.get("made")):
+            place.with_name(place.name + "-verdict.json").unlink(missing_ok=True)  # it was about something else
         print(f"{asked.case}, {number}, {side}: {cost.get('seconds', cost.get('failed'))}", flush=True)
 
 
@@ -214,18 +221,26 @@ def summary(name: str, case: Case, found: Mapping[str, Mapping[int, dict[str, An
         line: dict[str, Any] = {"case": name, "side": side}
         if timed:
             line["seconds"] = spread([piece["seconds"] for piece in timed.values()])
-            line["cpu_seconds"] = round(statistics.mean(piece["cpu_seconds"] for piece in timed.values()), 3)
-            both = [n for n in timed if mine.get(n, {}).get("timed") and "seconds" in mine[n]]
-            for kind, name_of in (("seconds", "times_mithridate"), ("cpu_seconds", "cpu_times_mithridate")):
-                ratios = [timed[n][kind] / mine[n][kind] for n in both]
-                line[name_of] = spread(ratios, middle=statistics.median) if ratios else ""
-            line["timed"] = len(timed)
+            line["times_mithridate"] = ratios(timed, mine, "seconds")
+        ran = {number: piece for number, piece in those.items() if "seconds" in piece}
+        if ran:
+            line["cpu_seconds"] = spread([piece["cpu_seconds"] for piece in ran.values()])
+            line["cpu_times_mithridate"] = ratios(ran, mine, "cpu_seconds")
+            line["runs"], line["timed"] = len(ran), len(timed)
         judged = {number: piece["verdict"] for number, piece in those.items() if "verdict" in piece}
         line |= summarised(judged, None if side == BASELINE else ours)
         lines.append(line)
     if found["control"]:
         lines.append({"case": name, "side": "no poison", **summarised(found["control"], None)})
     return lines
+
+
+def ratios(those: Mapping[int, dict[str, Any]], mine: Mapping[int, dict[str, Any]], kind: str) -> str:
+    """What a side costs over what ours does, in the same problem: the median over problems with the range."""
+    counted = [
+        number for number in those if kind in mine.get(number, {}) and (kind != "seconds" or mine[number]["timed"])
+    ]
+    return spread([those[n][kind] / mine[n][kind] for n in counted], middle=statistics.median) if counted else ""
 
 
 if __name__ == "__main__":
