@@ -100,13 +100,13 @@ def test_trainings_of_different_numbers_of_rows_are_grouped_by_shape():
 
 def counted(monkeypatch):
     """How many trainings each further epoch is of."""
-    counts, epoch = [], stacked.epoch
+    counts, epoch = [], stacked.Side.epoch
 
-    def counting(learner, runs, plans):
-        counts.append(len(runs))
-        return epoch(learner, runs, plans)
+    def counting(side, plans):
+        counts.append(len(plans))
+        return epoch(side, plans)
 
-    monkeypatch.setattr(stacked, "epoch", counting)
+    monkeypatch.setattr(stacked.Side, "epoch", counting)
     return counts
 
 

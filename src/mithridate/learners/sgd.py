@@ -218,7 +218,7 @@ class SGD(Unrollable):
         totals, seen = torch.zeros(2, device=left.device), 0
         batches = _batches(len(left), self.batch_size, run)
         if stacked.layers(self, run):
-            return torch.tensor(stacked.epoch(self, [run], [[left[index] for index in batches]])[0])
+            return torch.tensor(stacked.epoch(self, run, [left[index] for index in batches]))
         for step, index in enumerate(batches):
             rate = factor(self.schedule, epoch=run.epoch + step / len(batches), epochs=self.epochs, drops=self.drops)
             for group in run.optimiser.param_groups:

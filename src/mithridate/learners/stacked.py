@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from mithridate.learner import Hook
-from mithridate.learners.precision import resolved
 from mithridate.learners.running import Run, optimiser
 from mithridate.learners.schedule import factor
 from mithridate.model import Stack
@@ -29,7 +28,7 @@ KEPT = 64 << 20
 
 def layers(learner: SGD, run: Run) -> list[nn.Linear]:
     """The layers of a training that can be stepped so, from the first to the last; empty where it cannot."""
-    if learner.compile or run.data.device.type != "cpu" or resolved(learner.precision, run.data.device) != "float32":
+    if learner.compile or run.data.device.type != "cpu" or run.precision != "float32":
         return []
     if learner.augmentation is not None and len(run.data.space.shape) == 3 and run.features is None:
         return []
@@ -59,36 +58,57 @@ def _linear(model: nn.Module, *, fixed: bool) -> list[nn.Linear]:
     return [each for each in found if isinstance(each, nn.Linear) and each.bias is not None] if found else []
 
 
-def epoch(learner: SGD, runs: Sequence[Run], plans: Sequence[Sequence[Tensor]]) -> list[tuple[float, float]]:
-    """One pass of each training over its batches of rows; mean losses and accuracies.
+def epoch(learner: SGD, run: Run, plan: Sequence[Tensor]) -> tuple[float, float]:
+    """One pass of a training that has :func:`layers` over its batches of rows; mean loss and accuracy."""
+    side = Side(learner, [run])
+    (found,) = side.epoch([plan])
+    side.write()
+    return found
 
-    All runs have :func:`layers` of the same sizes and stand at the same epoch; batches of ``plans`` are as large.
-    """
-    nets = [layers(learner, run) for run in runs]
-    stack = DenseStack([(each.out_features, each.in_features) for each in nets[0]], len(runs))
-    with torch.no_grad():
-        _read(stack, runs, nets)
-        steps = optimiser(learner, [{"params": [stack.parameters], "factor": 1.0}])
-        _read_state(stack, steps, runs, nets)
-        likelihoods, hits = [], []
-        at = runs[0].epoch
-        for step, (inputs, labels) in enumerate(_batches(runs, plans)):
-            rate = factor(learner.schedule, epoch=at + step / len(plans[0]), epochs=learner.epochs, drops=learner.drops)
-            steps.param_groups[0]["lr"] = learner.lr * rate
-            found = stack.slope(inputs, labels)
-            steps.step()
+
+class Side:
+    """Trainings side by side; all have :func:`layers` of the same sizes and stand at the same epoch."""
+
+    def __init__(self, learner: SGD, runs: Sequence[Run]) -> None:
+        """Take over weights and the optimiser's state."""
+        self.learner, self.runs, self.at = learner, runs, runs[0].epoch
+        self.nets = [layers(learner, run) for run in runs]
+        self.rows = [_rows(run) for run in runs]
+        self.stack = DenseStack([(each.out_features, each.in_features) for each in self.nets[0]], len(runs))
+        self.steps = optimiser(learner, [{"params": [self.stack.parameters], "factor": 1.0}])
+        with torch.no_grad():
+            _read(self.stack, runs, self.nets)
+            _read_state(self.stack, self.steps, runs, self.nets)
+
+    @torch.no_grad()
+    def epoch(self, plans: Sequence[Sequence[Tensor]]) -> list[tuple[float, float]]:
+        """One pass over the batches of each training, as many and as large for all; mean losses and accuracies."""
+        how, likelihoods, hits = self.learner, list[Tensor](), list[Tensor]()
+        for step, (inputs, labels) in enumerate(_batches(self.runs, self.rows, plans)):
+            place = self.at + step / len(plans[0])
+            rate = factor(how.schedule, epoch=place, epochs=how.epochs, drops=how.drops)
+            self.steps.param_groups[0]["lr"] = how.lr * rate
+            found = self.stack.slope(inputs, labels)
+            self.steps.step()
             likelihoods.append(found.likelihoods)
             hits.append(found.hits)
-        _write(stack, steps, runs, nets)
-    seen = torch.cat(likelihoods, 1).double()
-    right = torch.cat(hits, 1).sum(1)
-    points = [(-each.clone().mean(), count / seen.shape[1]) for each, count in zip(seen, right, strict=True)]
-    return [(float(loss.float()), float(accuracy)) for loss, accuracy in points]
+        self.at += 1
+        seen = torch.cat(likelihoods, 1).double()
+        right = torch.cat(hits, 1).sum(1)
+        points = [(-each.clone().mean(), count / seen.shape[1]) for each, count in zip(seen, right, strict=True)]
+        return [(float(loss.float()), float(accuracy)) for loss, accuracy in points]
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Hand weights and the optimiser's state back to the trainings."""
+        _write(self.stack, self.steps, self.runs, self.nets)
 
 
-def _batches(runs: Sequence[Run], plans: Sequence[Sequence[Tensor]]) -> Iterator[tuple[list[Tensor], Tensor]]:
+def _batches(
+    runs: Sequence[Run], rows: Sequence[Tensor | None], plans: Sequence[Sequence[Tensor]]
+) -> Iterator[tuple[list[Tensor], Tensor]]:
     """Inputs ``(n, d)`` of each training, aligned, and labels ``(B, n)`` of all; the inputs' memory is used again."""
-    rows, rooms = [_rows(run) for run in runs], dict[int, Room]()
+    rooms = dict[int, Room]()
     labels = [run.data.labels[torch.cat(list(plan))] for run, plan in zip(runs, plans, strict=True)]
     named = torch.split(torch.stack(labels), [len(part) for part in plans[0]], dim=1)
     for parts, called in zip(zip(*plans, strict=True), named, strict=True):

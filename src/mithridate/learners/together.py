@@ -39,12 +39,12 @@ def _side_by_side(
     learner: SGD, runs: Sequence[Run], batches: Callable[[Run], Sequence[Tensor]], watch: Watch
 ) -> list[Progress]:
     """The ends of trainings of one shape."""
-    ends, curves = list[Progress](), [Curve()] * len(runs)
+    ends, curves, side = list[Progress](), [Curve()] * len(runs), stacked.Side(learner, runs)
     for epoch in range(learner.epochs):
         for run in runs:
             run.drop()
             learner.start.ready(run.model)
-        points = stacked.epoch(learner, runs, [batches(run) for run in runs])
+        points = side.epoch([batches(run) for run in runs])
         ends = [
             run.reached(epoch=epoch + 1, epochs=learner.epochs, loss=loss, accuracy=accuracy)
             for run, (loss, accuracy) in zip(runs, points, strict=True)
@@ -52,6 +52,7 @@ def _side_by_side(
         curves = [(*curve, point) for curve, point in zip(curves, points, strict=True)]
         mean = {"loss": sum(loss for loss, _ in points) / len(points)}
         watch(Step("training", epoch + 1, learner.epochs, mean))
+    side.write()
     for run in runs:
         run.model.eval()
     return [replace(end, earlier=curve[:-1]) for end, curve in zip(ends, curves, strict=True)]
