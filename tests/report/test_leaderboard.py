@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from mithridate.errors import StoreError
+from mithridate.learners.recipes import recipe
+from mithridate.models.smallconvnet import SmallConvNet
 from mithridate.report import leaderboard_page
 from mithridate.report.leaderboard import Leaderboard, Ranking, leaderboard
 from mithridate.report.load import read
 from mithridate.report.standings import Fact
+from mithridate.settings import plain
 from mithridate.store import Store
 from tests.report.fabricate_defenses import EPIC, NONE, Made
 from tests.report.fabricate_grid import ALL, Grid, fabricate_grid
@@ -220,3 +223,13 @@ def test_the_numbers_are_those_of_the_store(runs: Path, board: Leaderboard):
     assert fact.mean == pytest.approx(sum(v.success for v in own) / len(own))
     assert (fact.trials, fact.victims) == (12, len(own))
     assert fact.seconds == pytest.approx(sum(v.seconds for v in own) / len(own))
+
+
+def test_victims_of_two_recipes_are_not_ranked_together_even_under_equal_names(tmp_path: Path):
+    net = SmallConvNet(widths=(16, 32, 64))
+    for name in ("paper-40", "fast"):
+        settings = plain(recipe(name, model=net))
+        fabricate_grid(tmp_path / name, replace(ONE, trials=1), victims=[settings], surrogates=[])
+    found = leaderboard([tmp_path / "paper-40", tmp_path / "fast"]).groups
+    assert [{place.fact.run for place in group.attacks.places} for group in found] == [{"paper-40"}, {"fast"}]
+    assert found[1].apart == ("those of paper-40: victim, surrogates",)
