@@ -102,6 +102,14 @@ def test_a_trained_network_sees_an_image_and_its_mirror_image_alike():
     assert torch.equal(model.train()(inputs), plain.train()(inputs))
 
 
+def test_gradients_can_be_differentiated_again_as_attacks_do():
+    model, inputs = built().eval(), images(3).requires_grad_(True)
+    loss = functional.cross_entropy(model(inputs), torch.tensor([0, 1, 2]))
+    slopes = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
+    (again,) = torch.autograd.grad(sum(each.square().sum() for each in slopes), inputs)
+    assert float(again.abs().sum()) > 0
+
+
 @pytest.mark.parametrize("side", [8, 9, 17, 28])
 def test_takes_any_image_from_eight_pixels_on(side):
     space = Space(shape=(1, side, side), num_classes=3)

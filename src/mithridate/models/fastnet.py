@@ -144,6 +144,8 @@ class ShiftNorm(nn.BatchNorm2d):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, momentum=_NORM_MOMENTUM, affine=False)
         self.bias = nn.Parameter(torch.zeros(channels))
+        del self.weight  # ones, not none: torch 2 cannot differentiate a shift without a scale twice
+        self.register_buffer("weight", torch.ones(channels), persistent=False)
 
 
 def patch_moments(images: Tensor) -> Tensor:
