@@ -102,8 +102,8 @@ CASES: dict[str, Case] = {
         settings={"expected": 0.005, "multiplier": 1.5},
     ),
     "activation-clustering": Case(
-        about="The same 64 features; ART with its default analysis, and with the one that ours resembles, whose code (1.20.1) "
-        "takes the whole of a suspicious class for poison.",
+        about="The same 64 features; ART with its default analysis, and with the one that ours resembles, "
+        "whose code (1.20.1) takes the whole of a suspicious class for poison.",
         problem=problems.marked_features,
         verdict=judging.filtered,
         sides={
