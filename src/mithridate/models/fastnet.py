@@ -160,7 +160,7 @@ def whitening(moments: Tensor, *, channels: int) -> Tensor:
     They are the patches' principal directions, the strongest first, at a length that gives each a mean square of 1.
     """
     squares = moments[:-1] / moments[-1, 0]
-    values, directions = torch.linalg.eigh(squares)
+    values, directions = torch.linalg.eigh(squares.cpu())
     directions = directions.flip(1).T
     largest = directions.abs().argmax(1, keepdim=True)
     directions = directions * directions.gather(1, largest).sign()  # a direction's sign is anybody's choice
