@@ -194,6 +194,7 @@ def recorded(folder: Path) -> dict[str, Any]:
         "measured": lines,
         "rows": [],
         "failed": failed,
+        "not_measured": [name for name in CASES if name not in {line["case"] for line in lines}],
         "elsewhere": {"svm-poisoning": "svm-poisoning-peers.json"},
         "versions": versions,
         "cases": {name: {"about": case.about, "settings": case.settings} for name, case in CASES.items()},
@@ -229,7 +230,8 @@ def summary(name: str, case: Case, found: Mapping[str, Mapping[int, dict[str, An
             line["runs"], line["timed"] = len(ran), len(timed)
         judged = {number: piece["verdict"] for number, piece in those.items() if "verdict" in piece}
         line |= summarised(judged, None if side == BASELINE else ours)
-        lines.append(line)
+        if len(line) > 2:  # more than its name
+            lines.append(line)
     if found["control"]:
         lines.append({"case": name, "side": "no poison", **summarised(found["control"], None)})
     return lines
