@@ -179,7 +179,7 @@ def recorded(folder: Path) -> dict[str, Any]:
         lines += summary(name, case, found)
         for side, by_number in found.items():
             for number, piece in by_number.items():
-                versions |= piece.get("facts", {}) if side in case.sides else {}
+                versions |= {name: each for name, each in piece.get("facts", {}).items() if isinstance(each, str)}
                 failed |= {f"{name}, {side}": piece["failed"]} if "failed" in piece else {}
                 details.append(
                     {"case": name, "side": side, "problem": number, **{k: piece[k] for k in piece if k != "facts"}}
