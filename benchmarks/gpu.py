@@ -23,7 +23,7 @@ Here first, in the root (``.carry/`` and ``.whl/`` must be ignored by git; see t
     python -m pip wheel --no-deps -w .whl .
     python -m pip download --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
         --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d .whl \
-        pydantic==V pydantic_core==V annotated-types==V typing-inspection==V      (V: as in this environment)
+        pydantic==V pydantic_core==V annotated-types==V typing-inspection==V typing-extensions==V   (V: as here)
 
 Then there, each line a call of ``run``; ``carry`` names what it takes. S stands for ``python3 -m pip install -q
 --no-index --no-deps --no-compile --upgrade --target /tmp/site .whl/*.whl``, G for ``PYTHONPATH=src:/tmp/site
@@ -31,20 +31,20 @@ PYTHONUNBUFFERED=1 MITHRIDATE_DATA=/tmp/data python3 benchmarks/gpu.py`` and W f
 $OUT/gpu.json --pack $OUT``::
 
     1. carry [.carry/cifar/1, .whl]  S; G --join .carry/cifar/1; G --piece machine W --minutes 1
-    2. carry [.carry/cifar/2]        G --join .carry/cifar/2; G --piece together W --minutes 4
-    3. carry [.carry/cifar/3]        G --join .carry/cifar/3; G --piece steps --piece craft W --minutes 8.5
-    4. carry []                      G --piece victims --piece fast-victims --piece epic W --minutes 8.5
-    5. carry []                      G --piece benchmark-scratch-fast --piece exactness W --minutes 8.5
+    2. carry [.carry/cifar/2]        G --join .carry/cifar/2; G --piece together W --minutes 3
+    3. carry [.carry/cifar/3]        G --join .carry/cifar/3; G --piece craft --piece steps W --minutes 8
+    4. carry []                      G --piece fast-victims --piece epic --piece victims W --minutes 6
+    5. carry []                      G --piece benchmark-scratch-fast --trials 20 --piece exactness W --minutes 8
 
-which is about 33 minutes; in a later session, or where minutes are left, ``--all`` goes on with what is not done, and
+which is some 28 minutes with starts and transfers; in a later session ``--all`` goes on with what is not done, and
 ``witches-brew`` and ``benchmark-scratch`` (hours) in as many calls as one likes. After every call, here::
 
     python benchmarks/gpu.py --merge FILES_AT/gpu.json        into benchmarks/results/gpu.json
     cp FILES_AT/work.tar.* .carry/work/                       for a machine that has forgotten everything
 
-On such a machine calls 1 to 3 come first again, the third with ``carry [.carry/cifar/3, .carry/work]`` (less than 64
-MiB in all, else a call of its own) and ``--restore .carry/work`` before ``--piece``. Networks, and jobs that were under
-way, are not carried: they are computed again. Nothing of this has run on a GPU yet.
+On such a machine the joining calls come first again, and then one with ``carry [.carry/work]`` and ``--restore
+.carry/work`` beside its ``--piece`` (the work must be less than the 64 MiB that a call takes, the tree included).
+Networks, and jobs that were under way, are not carried: they are computed again. Nothing of this has run on a GPU yet.
 """
 
 from __future__ import annotations

@@ -141,11 +141,14 @@ def test_a_victim_goes_on_at_its_epoch_as_if_it_had_not_stopped(run):
     }
 
 
-def test_a_protocol_goes_on_at_its_job_and_says_what_it_knows(run):
-    cut = run("witches-brew", late=after(6), more=["--trials", "2"])["witches-brew"]
+def test_a_protocol_goes_on_at_its_job_and_says_what_it_knows(run, tmp_path):
+    cut = run("witches-brew", late=after(6), more=["--trials", "2", "--pack", str(tmp_path / "packed")])
+    cut = cut["witches-brew"]
     assert cut["left"] == ["witches-brew"]
     assert 0 < cut["partial"]["witches-brew"]["jobs"]["left"] < cut["partial"]["witches-brew"]["jobs"]["planned"]
-    found = run("witches-brew", more=["--trials", "2"])["witches-brew"]
+    again = ["--trials", "2", "--restore", str(tmp_path / "packed")]  # on a machine that has forgotten everything
+    found = run("witches-brew", work="other", more=again)["witches-brew"]
+    assert found["calls"] == 2
     assert found["complete"]
     unit = found["units"]["witches-brew"]
     assert unit["jobs"]["left"] == 0
