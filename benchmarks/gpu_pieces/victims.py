@@ -64,9 +64,10 @@ def trained(place: Place, name: str, learner: Learner, number: int) -> Found:
     compiles = name not in place.kept  # the first of a process does
     place.kept[name] = True
     place.wait()
-    started, last = time.perf_counter(), None
+    started, last, here = time.perf_counter(), None, 0
     for last in learner.train(data, seed=Seed(100 + number), resume=resume):
         place.wait()
+        here += 1
         if last.epoch > len(seconds):
             seconds.append(time.perf_counter() - started)
         started = time.perf_counter()
@@ -82,6 +83,8 @@ def trained(place: Place, name: str, learner: Learner, number: int) -> Found:
         "first_epoch": seconds[0],
         "accuracy": place.accuracy(last.model.eval()),
         "learner": str(learner),
+        "loss": last.loss,
+        "epochs_in_this_call": here,
         "calls": calls,
         "compiling_included": compiles or calls > 1,
     }
