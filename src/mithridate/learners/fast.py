@@ -9,6 +9,10 @@ Differences from the paper:
 1. No Lookahead, and no part of an epoch: 10 epochs instead of 9.9.
 2. Shifts leave black borders (the paper's: reflected ones).
 3. On few rows batches are smaller, so that an epoch has ``least_steps``; the rate goes with the root of their size.
+
+What it changes: smoothed labels, whitening, and the mean over mirror images all may make poison weaker or stronger, and
+nothing measured here says yet which; ``benchmarks/fast-victims.yaml`` sets it beside ``paper-40`` on the same poisons.
+Never put its numbers beside those of a published protocol.
 """
 
 from __future__ import annotations
