@@ -107,5 +107,6 @@ def holes(images: Tensor, draw: Draw, side: float) -> Tensor:
 
 def mean_colour(images: Tensor, space: Space) -> Tensor:
     """The mean of each channel ``(1, C, 1, 1)``, 0 where the space has none; type and device as the images'."""
-    mean = torch.tensor(space.mean or (0.0,) * images.shape[1], device=images.device, dtype=images.dtype)
-    return mean.reshape(1, -1, 1, 1)
+    means = space.mean or (0.0,) * images.shape[1]
+    each = [torch.full((), mean, device=images.device, dtype=images.dtype) for mean in means]  # no copy to a device
+    return torch.stack(each).reshape(1, -1, 1, 1)

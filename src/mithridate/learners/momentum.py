@@ -42,7 +42,7 @@ class Momentum(torch.optim.Optimizer):
             if params:
                 self._step(params, [each.grad for each in params], lr=group["lr"])
 
-    def _step(self, params: list[Tensor], slopes: list[Tensor], *, lr: float) -> None:
+    def _step(self, params: list[Tensor], slopes: list[Tensor], *, lr: float | Tensor) -> None:
         if self._decay:
             slopes = list(torch._foreach_add(slopes, params, alpha=self._decay))
         if self._momentum:
@@ -50,7 +50,10 @@ class Momentum(torch.optim.Optimizer):
             torch._foreach_mul_(speeds, self._momentum)
             torch._foreach_add_(speeds, slopes)
             slopes = list(torch._foreach_add(slopes, speeds, alpha=self._momentum)) if self._nesterov else speeds
-        torch._foreach_add_(params, slopes, alpha=-lr)
+        if isinstance(lr, Tensor):  # 0-dimensional on the parameters' device: a CUDA graph reads it at every replay
+            torch._foreach_add_(params, torch._foreach_mul(slopes, -lr))
+        else:
+            torch._foreach_add_(params, slopes, alpha=-lr)
 
     def _speed(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]

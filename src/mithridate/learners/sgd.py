@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -23,8 +23,9 @@ from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError
 from mithridate.goal import Aims
 from mithridate.learner import Batch, Hook, Progress
-from mithridate.learners import stacked, together
+from mithridate.learners import graphed, stacked, together
 from mithridate.learners.augment import Augmentation, augmented
+from mithridate.learners.compiling import compiled
 from mithridate.learners.hooks import hooked_backward
 from mithridate.learners.module_bilevel import ModuleBilevel, method_problems
 from mithridate.learners.precision import Precision, autocast
@@ -35,6 +36,7 @@ from mithridate.learners.windows import shown
 from mithridate.model import Architecture, Classifier
 from mithridate.ops.descent import Descent
 from mithridate.seeding import Seed
+from mithridate.settings import LATER
 from mithridate.watch import Watch, silent
 
 
@@ -73,7 +75,10 @@ class SGD(Unrollable):
     channels_last: bool = False
     """Keep what is between layers, and weights, channels-last in memory (1.3 times faster convolutions on CPUs)."""
     compile: bool = False
-    """Compile the network with ``torch.compile`` (pays on CUDA; on CPU it gains nothing)."""
+    """Compile the network with ``torch.compile``, once for all trainings of a process (pays on CUDA)."""
+    graph: bool = field(default=False, metadata=LATER)
+    """Replay whole steps as a CUDA graph: the same steps but for rounding. Elsewhere, and where a defense takes part in
+    steps, nothing changes."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train."""
@@ -86,6 +91,8 @@ class SGD(Unrollable):
             raise ConfigError(f"momentum must lie in [0, 1), but it is {self.momentum:g}")
         if not self.weight_decay >= 0:
             raise ConfigError(f"weight_decay must be at least 0, but it is {self.weight_decay:g}")
+        if self.graph and self.optimiser != "sgd":
+            raise ConfigError(f"graph: true records steps of optimiser: sgd, but it is '{self.optimiser}'")
 
     def build(self, space: Space, seed: Seed) -> Classifier:
         """The network, initialised by ``seed`` alone; :meth:`train` then writes the weights of ``start`` into it."""
@@ -127,11 +134,12 @@ class SGD(Unrollable):
         with _training(run.trained, run.model):
             run.features = self._fixed_features(run)
             forward = self._forward(run)
+            steps = graphed.Graphed(self, run, forward) if self.graph and graphed.fits(run) else None
             for epoch in range(run.epoch, self.epochs):
                 run.drop()
                 self.start.ready(run.model)
                 with seed.child("dropout", epoch).scope():
-                    loss, correct = self._epoch(run, forward).tolist()
+                    loss, correct = self._epoch(run, forward, steps).tolist()
                 yield run.reached(epoch=epoch + 1, epochs=self.epochs, loss=loss, accuracy=correct)
 
     def fit_many(self, datasets: Sequence[Dataset], seeds: Sequence[Seed], *, watch: Watch = silent) -> list[Progress]:
@@ -210,15 +218,17 @@ class SGD(Unrollable):
         """Logits of what a batch holds: inputs, or features that were computed once."""
         if run.features is not None:
             return run.model.head
-        return torch.compile(run.model) if self.compile else run.model
+        return compiled(run.model, rows=self.batch_size) if self.compile else run.model
 
-    def _epoch(self, run: Run, forward: Callable[[Tensor], Tensor]) -> Tensor:
+    def _epoch(self, run: Run, forward: Callable[[Tensor], Tensor], steps: graphed.Graphed | None) -> Tensor:
         """One pass over the rows; mean loss and accuracy ``(2,)``."""
         left = run.active.nonzero().flatten()
         totals, seen = torch.zeros(2, device=left.device), 0
         batches = _batches(len(left), self.batch_size, run)
         if stacked.layers(self, run):
             return torch.tensor(stacked.epoch(self, run, [left[index] for index in batches]))
+        if steps is not None:
+            return steps.epoch([left[index] for index in batches])
         for step, index in enumerate(batches):
             rate = factor(self.schedule, epoch=run.epoch + step / len(batches), epochs=self.epochs, drops=self.drops)
             for group in run.optimiser.param_groups:

@@ -20,10 +20,21 @@ def shown(
     data: Dataset, index: Tensor, augmentation: Augmentation | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Rows at positions ``index`` as a step sees them, after a fresh draw: inputs in natural units, and labels."""
+    return shown_as(data, index, augmentation, drawn(data, len(index), augmentation, generator))
+
+
+def drawn(data: Dataset, count: int, augmentation: Augmentation | None, generator: torch.Generator) -> Draw | None:
+    """A fresh draw for ``count`` rows; None where they stay as they are."""
+    return None if augmentation is None or data.inputs.ndim != 4 else augmentation.draw(count, generator)
+
+
+def shown_as(
+    data: Dataset, index: Tensor, augmentation: Augmentation | None, draw: Draw | None
+) -> tuple[Tensor, Tensor]:
+    """Rows at positions ``index`` as drawn: inputs in natural units, and labels. Waits for no device."""
     stored, labels = data.inputs.index_select(0, index), data.labels.index_select(0, index)
-    if augmentation is None or stored.ndim != 4:
+    if augmentation is None or draw is None:
         return data.space.decode(stored), labels
-    draw = augmentation.draw(len(stored), generator)
     if stored.dtype != torch.uint8:
         return augmentation.apply(stored.to(torch.float32), draw, space=data.space), labels
     return cut(stored, draw, augmentation, space=data.space), labels
