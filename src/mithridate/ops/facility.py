@@ -53,7 +53,7 @@ def _kept_picks(kept: Tensor, gains: Tensor, counts: Tensor, most: int) -> Tenso
         if sets > 1:
             better = torch.where((pick < counts)[:, None], better, best)
         risen = (better > best).flatten().nonzero()[:, 0]
-        for some in risen.split(block):
+        for some in torch.split(risen, block):
             old, new = best.flatten()[some], better.flatten()[some]
             lost = kept.view(-1, n).index_select(0, some)
             torch.maximum(lost, old[:, None], out=lost)
