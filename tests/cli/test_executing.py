@@ -18,7 +18,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 def choice(kind: str = "auto", *, where: torch.device = CPU, workers: int | None = None, **more: Any) -> str:
     """The executor chosen, in its own words."""
-    return str(chosen(kind, where=where, workers=workers, address=more.get("address")))
+    return str(chosen(kind, where=where, workers=workers, **{"address": None, **more}))
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,26 @@ def test_processes_on_gpus_are_one_for_each() -> None:
     assert choice("processes", where=CUDA, workers=2) == "2 at a time, each on a GPU of its own"
     assert choice("processes", where=torch.device("cuda:1")) == "1 at a time"
     assert choice("processes", workers=1) == "1 at a time"
+
+
+def test_jobs_may_share_gpus_which_are_filled_evenly() -> None:
+    assert choice(where=CUDA, per_gpu=2) == "6 at a time, on 3 GPUs"
+    found = chosen("processes", where=CUDA, workers=4, address=None, per_gpu=2)
+    assert isinstance(found, Processes)
+    assert found.gpus == ("0", "1", "2", "0")
+    assert choice("processes", where=CUDA, workers=2, per_gpu=2) == "2 at a time, each on a GPU of its own"
+    assert choice("processes", where=torch.device("cuda:1"), per_gpu=3) == "3 at a time"
+    assert choice("processes", where=torch.device("cuda:1"), per_gpu=3, workers=2) == "2 at a time"
+    cluster = chosen("ray", where=CUDA, workers=None, address=None, per_gpu=4)
+    assert isinstance(cluster, Cluster)
+    assert cluster.needs == {"CPU": 1, "GPU": 0.25}
+
+
+def test_jobs_cannot_share_a_gpu_that_is_not_there_or_one_after_another() -> None:
+    with pytest.raises(ConfigError, match="--per-gpu 2 has jobs share a GPU, but the device is cpu; say --workers"):
+        choice(per_gpu=2)
+    with pytest.raises(ConfigError, match="--executor local runs one job at a time, but --per-gpu is 2"):
+        choice("local", where=CUDA, per_gpu=2)
 
 
 def test_ray_is_a_cluster_by_its_address_or_one_started_here() -> None:

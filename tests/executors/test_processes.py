@@ -116,6 +116,14 @@ def test_have_one_thread_and_a_gpu_of_their_own_each() -> None:
     assert {row["CUDA_VISIBLE_DEVICES"] for row in found} == {"4", "GPU-6"}
 
 
+def test_share_a_gpu_that_is_named_twice() -> None:
+    executor = Processes(1, gpus=("4", "5", "4"))
+    found = [each.results[0].row for each in executor.map(surroundings, jobs(*[()] * 9), report=nobody)]
+    assert str(executor) == "3 at a time, on 2 GPUs"
+    seen = {(row["process"], row["CUDA_VISIBLE_DEVICES"]) for row in found}
+    assert sorted(gpu for _, gpu in seen) == ["4", "4", "5"]
+
+
 def test_say_where_rows_cannot_be_sent() -> None:
     ended = {each.job.trial: each for each in Processes(1).map(unsendable, jobs((), ()), report=nobody)}
     assert re.match(

@@ -16,6 +16,9 @@ Executor = Annotated[
 Address = Annotated[
     str | None, typer.Option(help="A running Ray cluster (auto: this machine's); default: one is started here.")
 ]
+PerGpu = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Jobs that share a GPU, where networks are small and its memory lasts.")
+]
 Changed = Annotated[
     str | None,
     typer.Option(metavar="keep|redo", help="Where a method's code changed: go on beside its old rows, or redo."),

@@ -16,6 +16,7 @@ def retry(
     workers: options.Workers = None,
     executor: options.Executor = "auto",
     address: options.Address = None,
+    per_gpu: options.PerGpu = 1,
     changed: options.Changed = None,
     track: options.Track = None,
 ) -> None:
@@ -41,6 +42,7 @@ def retry(
         workers=workers,
         executor=executor,
         address=address,
+        per_gpu=per_gpu,
         track=track or (),
         changed=changed,
         command=str(meta.get("command", "")),

@@ -45,6 +45,7 @@ def run(
     workers: options.Workers = None,
     executor: options.Executor = "auto",
     address: options.Address = None,
+    per_gpu: options.PerGpu = 1,
     until_width: Annotated[
         float | None,
         typer.Option(metavar="W", help="Add trials only until the undefended success is known this well: 0.1."),
@@ -72,6 +73,7 @@ def run(
         workers=workers,
         executor=executor,
         address=address,
+        per_gpu=per_gpu,
         track=track or (),
         resume=resume,
         changed=changed,
@@ -87,6 +89,7 @@ def carry_out(
     workers: int | None,
     executor: str = "auto",
     address: str | None = None,
+    per_gpu: int = 1,
     track: Sequence[str] = (),
     resume: bool = True,
     changed: str | None = None,
@@ -105,7 +108,7 @@ def carry_out(
     environment = {**runtime.describe(where), "auto precision": resolved("auto", where)}
     campaign.check(experiment)
     folder = out or Path("runs") / experiment.name
-    runner = chosen(executor, where=where, workers=workers, address=address)
+    runner = chosen(executor, where=where, workers=workers, address=address, per_gpu=per_gpu)
     command = command or shlex.join(["mithridate", *sys.argv[1:]])
     tracking = following(track, experiment=experiment, folder=folder, say=_say)
     opened = partial(campaign.begin, experiment, folder, command=command, environment=environment, resume=resume)

@@ -1,7 +1,7 @@
 """Run jobs in worker processes of one thread each: on a CPU faster than one process with many threads.
 
 A worker that dies (killed, or out of memory) takes nothing but its own job with it, which is begun again in a fresh
-one. On several GPUs each worker has one of its own.
+one. On GPUs each worker has one of its own, or shares it with as many others as are asked for.
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ class Processes(Executor):
     """Several jobs at a time, each in a process of its own with one computing thread."""
 
     def __init__(self, workers: int, *, gpus: Sequence[str] = ()) -> None:
-        """As many ``workers`` as given, or one for each of ``gpus``, named as CUDA_VISIBLE_DEVICES does."""
+        """As many ``workers`` as given, or one for each of ``gpus``, named as CUDA_VISIBLE_DEVICES does.
+
+        A GPU that is named several times has as many workers.
+        """
         self.gpus = tuple(gpus)
         self.workers = len(self.gpus) or max(1, workers)
 
     def __str__(self) -> str:
-        return f"{self.workers} at a time" + (", each on a GPU of its own" if self.gpus else "")
+        there = len(set(self.gpus))
+        if there == len(self.gpus):
+            return f"{self.workers} at a time" + (", each on a GPU of its own" if there else "")
+        return f"{self.workers} at a time, on {there} GPU{'s' * (there != 1)}"
 
     def map(self, work: Work, jobs: Sequence[Job], *, report: Report, started: Started = unnoticed) -> Iterator[Ended]:
         """Run the jobs; on an interrupt the workers stop at their next report and the interrupt goes on.
