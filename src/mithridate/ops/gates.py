@@ -3,7 +3,7 @@
 A ReLU network's exact mixed derivative ignores that a change of parameters flips gates; a plain finite difference
 does not, and is wrong (cosine 0.7 and below on small networks). With the gates of the first pass replayed in the
 second, the difference converges to the exact derivative. Covered: relu, relu6 / hardtanh, leaky_relu, max_pool2d.
-Anything else passes through as it is; users of this module check the result against double backward once.
+Anything else passes through as it is: :class:`Kinks` finds out in a replayed pass whether some of it has kinks, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mithridate.ops.folding import NO_FOLDS, Folded, Folds
 
@@ -63,6 +64,26 @@ class Replayed(Folded):
         if kind is None:
             return super().__torch_function__(func, types, args, kwargs)
         return kind[1](next(self._gates), *args, **(kwargs or {}))
+
+
+class Kinks(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside this context operations with kinks or jumps are noted in ``found``, however they are called.
+
+    In a replayed pass these are what no gate holds. A comparison whose mask is multiplied with is not among them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call any operation, and note its name if it has kinks."""
+        name = str(func.overloadpacket.__name__).strip("_")
+        if name in _UNEVEN:
+            self.found.add(name)
+        return func(*args, **(kwargs or {}))
 
 
 def _small(gate: Tensor) -> Tensor:
@@ -156,3 +177,10 @@ _KINDS: dict[Any, tuple[Callable[..., Gated], Callable[..., Tensor]]] = {
     functional.max_pool2d: _POOL,
     torch.max_pool2d: _POOL,
 }
+_RECTIFIERS = "relu leaky_relu prelu prelu_kernel rrelu_with_noise threshold hardtanh hardswish hardsigmoid elu"
+_CHOICES = "max min amax amin aminmax maximum minimum fmax fmin clamp clamp_min clamp_max where abs argmax argmin"
+_ORDERS = "sort topk kthvalue median nanmedian mode cummax cummin"
+_STEPS = "round floor ceil trunc sign softshrink hardshrink"
+_POOLS = "max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d"
+_UNEVEN = frozenset(" ".join((_RECTIFIERS, _CHOICES, _ORDERS, _STEPS, _POOLS)).split())
+"""Operations of torch whose derivative jumps (of ``elu`` with some settings)."""

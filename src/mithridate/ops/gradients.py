@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mithridate.ops.compiling import Compiled
-from mithridate.ops.mixed import Budget, Double, GatedDifference, Part, ReverseOverForward, Smoothed
+from mithridate.ops.mixed import Budget, Double, GatedDifference, Part, ReverseOverForward, Smoothed, uncovered
 from mithridate.ops.passes import Criterion, Passes, Precision, parameters_of
 
 __all__ = ["Backend", "Criterion", "Derivatives", "Matched", "Objective", "Precision", "matched", "mixed_partial"]
@@ -83,7 +83,8 @@ class Derivatives:
     ) -> None:
         """``inputs`` ``(n, *shape)``, ``labels`` ``(n,)``: rows like those to come, of which a few are tried.
 
-        ``auto`` is ``gated-difference`` on a CPU in float32 where it agrees with double backward on them, else exact:
+        ``auto`` is ``gated-difference`` on a CPU in float32 where gates hold every kink of the network and the loss and
+        it agrees with double backward on them, else exact:
         ``reverse-over-forward`` where the network can be carried forward, else ``double``. ``compiled`` is asked for
         by name: compiling takes tens of seconds a network.
         """
@@ -188,6 +189,9 @@ class Derivatives:
             except (RuntimeError, StopIteration) as error:
                 reason = " ".join((str(error).strip() or type(error).__name__).splitlines()[:2])
                 continue
+            kinks = uncovered(passes, x, y) if backend == "gated-difference" and not obeyed else []
+            if kinks:
+                return None, f"no gate holds the kinks of {', '.join(kinks)}"
             if agreement[0] > least and (agreement[1] > least or (obeyed and backend not in EXACT)):
                 return passes, ""
             reason = f"cosine {min(agreement):.4f} to double backward"

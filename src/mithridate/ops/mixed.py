@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-from mithridate.ops.gates import Recorded, Replayed
+from mithridate.ops.gates import Kinks, Recorded, Replayed
 from mithridate.ops.passes import Passes
 
 Kept = tuple[list[Tensor], Tensor]
@@ -167,6 +167,20 @@ class GatedDifference:
     def _first_slope(self) -> Kept:
         gates, (slope,) = self._first_pass([self._leaf], small=False)
         return gates, slope
+
+
+def uncovered(passes: Passes, x: Tensor, y: Tensor) -> list[str]:
+    """The operations of a pass whose kinks no gate holds, by name: over many rows some step of a difference flips them.
+
+    On a few rows that may never be seen.
+    """
+    tensors = passes.tensors(passes.parameters)
+    with torch.no_grad():
+        with Recorded(passes.folds, tensors) as recorded:
+            passes.loss(passes.laid(x), y)
+        with Kinks() as kinks, Replayed(recorded.gates, passes.folds, tensors):
+            passes.loss(passes.laid(x), y)
+    return sorted(kinks.found)
 
 
 def _moved(passes: Passes, direction: Sequence[Tensor], length: float) -> tuple[Tensor, dict[str, Tensor]]:
