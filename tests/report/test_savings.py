@@ -38,3 +38,12 @@ def test_a_run_that_shares_nothing_saves_nothing(tmp_path: Path) -> None:
         add_victim(store, "clean", 0, hit=False)
     assert savings(read(tmp_path)) == Savings(found=0, surrogates=0, clean=0)
     assert "more were saved" not in html(read(tmp_path))
+
+
+def test_surrogates_whose_poisons_are_yet_to_come_have_saved_nothing(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        for defense in ("", "epic"):  # an adaptive run trains one for each defense
+            row = {"surrogate": 0, "learner": "convnet", "seconds": 100.0, "curve": {}}
+            store.add(f"surrogate-0{defense}", "surrogate", row)
+        add_craft(store, 0, crew=[0])
+    assert savings(read(tmp_path)).surrogates == 0

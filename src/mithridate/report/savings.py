@@ -53,14 +53,14 @@ def _savings(run: Run) -> Savings:
 
 
 def _shared(crafts: Sequence[Craft], surrogates: Sequence[Surrogate]) -> float:
-    """Seconds of each surrogate, times the poisons that share it less one."""
+    """Seconds of each surrogate, times the poisons that share it less one; 0 where its poisons are yet to come."""
     users = Counter(number for craft in crafts for number in craft.crew)
     costs: dict[int, list[float]] = {}
     for each in surrogates:
         if each.number is not None:
             costs.setdefault(each.number, []).append(each.seconds)
     means = {number: sum(values) / len(values) for number, values in costs.items()}  # several in adaptive runs
-    return sum(means[number] * (count - len(costs[number])) for number, count in users.items() if number in means)
+    return sum(means[number] * max(0, count - len(costs[number])) for number, count in users.items() if number in means)
 
 
 def _judged_again(victims: Sequence[Victim]) -> float:
