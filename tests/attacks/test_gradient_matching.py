@@ -27,6 +27,7 @@ from mithridate.model import Architecture, Stack
 from mithridate.models.linear import Linear
 from mithridate.models.mlp import MLP
 from mithridate.models.smallconvnet import SmallConvNet
+from mithridate.ops import compiling
 from mithridate.ops.criteria import CRITERIA, head_gradient_norms
 from mithridate.ops.matching import OBJECTIVES
 from mithridate.seeding import Seed
@@ -812,3 +813,18 @@ def test_crafting_in_few_bits_keeps_to_the_threat_model_and_lowers_its_loss():
     poison = crafted(replace(QUICK, steps=25, precision="bf16", augment=False), surrogates=(CONV,))
     assert 0 < int(moved(poison).abs().max()) <= 16
     assert poison.trace["loss"][-1] < poison.trace["loss"][0]
+
+
+def test_a_backend_that_cannot_be_used_is_named_with_the_one_that_is(monkeypatch):
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(compiling, "ENGINE", broken)
+    steps = []
+    crafted(replace(QUICK, steps=1, backend="compiled"), watch=steps.append)
+    (note,) = [each.note for each in steps if each.note]
+    assert note.startswith("compiled cannot be used with this network (")
+    assert note.endswith("; 'reverse-over-forward' is used")
+    steps.clear()
+    crafted(replace(QUICK, steps=1), watch=steps.append)
+    assert not any(each.note for each in steps)

@@ -154,6 +154,7 @@ class GradientMatching(Attack):
             return no_poison(data)
         surrogates_now = self._surrogates(data, aims, surrogates, seed.child("surrogates"), watch)
         rows = data.rows(self._picked(data, threat, aims, surrogates_now, seed))
+        self._say_backends(surrogates_now, rows, watch)
 
         def brewing(restart: int) -> _Brewing:
             return _Brewing(self, data, threat, rows, aims, surrogates, seed.child("restart", restart))
@@ -194,6 +195,14 @@ class GradientMatching(Attack):
             score = descending.score(surrogates, poison, seed.child("score"))
             contest, within = contest.beside(state, score), Checkpoint()
             notes.take(contest.state)
+
+    def _say_backends(self, surrogates: Sequence[_Surrogate], rows: Dataset, watch: Watch) -> None:
+        """Tell why a backend that was asked for by name is not used."""
+        if self.backend == "auto":
+            return
+        found = [each.derivatives(rows) for each in surrogates]
+        for sentence in dict.fromkeys(f"{each.note}; '{each.backend}' is used" for each in found if each.note):
+            watch(Step("crafting", 0, self.steps, note=sentence))
 
     def _stage(self, restart: int) -> str:
         """What a restart is called while it runs."""
