@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mithridate.bench import case as case_module
 from mithridate.bench import measure, runner
+from mithridate.bench.apart import BrokenError
 from mithridate.bench.case import Case
 from mithridate.bench.result import Unmeasured
 from mithridate.cli import benching, terminal
@@ -218,3 +219,16 @@ def test_a_machine_too_slow_for_any_case_fails_no_check(
     said = call("bench", "--quick", "--check")
     assert said.code == 0
     assert "(2 could not be checked)" in said.out
+
+
+def test_cases_are_compared_where_the_limits_cannot_be_measured(
+    bench: Bench, call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise BrokenError("there is not enough memory for it")
+
+    monkeypatch.setattr("mithridate.bench.apart.apart", broken)
+    said = call("bench", "gm-step", "--quick", "--check")
+    assert said.code == 0
+    assert "the limits of this machine could not be measured: there is not enough memory for it" in said.out
+    assert bench.measured == ["gm-step/net/P5"]

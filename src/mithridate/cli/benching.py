@@ -144,14 +144,18 @@ def _list(asked: Sequence[Case | Growth]) -> None:
 def _heading(screen: Console, plan: Plan, machine: Machine, *, command: str, known: Mapping[str, Any]) -> Heading:
     """The machine and its limits, the best of those measured now and those known; printed."""
     from mithridate.bench import lines
-    from mithridate.bench.apart import apart
+    from mithridate.bench.apart import BrokenError, apart
     from mithridate.bench.ceilings import ceilings
     from mithridate.bench.record import Heading
 
     quick = not plan.effort.whole
     with _status(screen, 1) as say:
         say("limits of this machine")
-        now, foreign = apart(ceilings, plan.threads, 0.8 if quick else 8.0)
+        try:
+            now, foreign = apart(ceilings, plan.threads, 0.8 if quick else 8.0)
+        except BrokenError as error:  # cases can be compared without
+            now, foreign = {}, None
+            _print(screen, f"the limits of this machine could not be measured: {error}")
     best: Ceilings = {name: max(value, known.get("ceilings", {}).get(name, 0.0)) for name, value in now.items()}
     limits = ", ".join(f"{name} {lines.speed(value, name)}" for name, value in best.items())
     rough = f" (others used {foreign:.0%} of the processor)" if foreign is not None and foreign > lines.BUSY else ""
