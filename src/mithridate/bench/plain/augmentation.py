@@ -11,10 +11,7 @@ def warped(images: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
     """Images ``(n, C, H, W)`` shifted by ``(n, 2)`` pixels right and down, mirrored where ``flip``; zeros outside."""
     height, width = images.shape[2:]
     matrices = torch.zeros(len(images), 2, 3, dtype=images.dtype)
-    for k, (matrix, (right, down), mirrored) in enumerate(zip(matrices, shift, flip, strict=True)):
-        matrix[0, 0] = -1.0 if mirrored else 1.0
-        matrix[1, 1] = 1.0
-        matrix[:, 2] = torch.stack([-right * 2 / (width - 1), -down * 2 / (height - 1)])
-        matrices[k] = matrix
+    matrices[:, 0, 0], matrices[:, 1, 1] = torch.where(flip, -1.0, 1.0), 1.0
+    matrices[:, :, 2] = -shift * 2 / torch.tensor([width - 1, height - 1])
     grid = functional.affine_grid(matrices, list(images.shape), align_corners=True)
     return functional.grid_sample(images, grid, padding_mode="zeros", align_corners=True)
