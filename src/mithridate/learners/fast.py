@@ -30,6 +30,7 @@ from mithridate.dataset import Dataset, Space
 from mithridate.errors import ConfigError
 from mithridate.learner import Batch, Hook, Learner, Progress
 from mithridate.learners.augment import Augmentation, augmented
+from mithridate.learners.compiling import compiled
 from mithridate.learners.hooks import hooked_backward, parts
 from mithridate.learners.momentum import Momentum
 from mithridate.learners.precision import Precision, autocast, fitting
@@ -130,7 +131,7 @@ class Fast(Learner):
             run.restore(resume)
             if run.progress is not None and run.epoch >= self.epochs:
                 yield run.progress
-        forward: Callable[[Tensor], Tensor] = torch.compile(run.model) if self.compile else run.model
+        forward: Callable[[Tensor], Tensor] = compiled(run.model, rows=self.batch_size) if self.compile else run.model
         first = _first_sides(data, seed)
         for epoch in range(run.epoch, self.epochs):
             run.drop()
