@@ -349,6 +349,7 @@ def examples_of(noun: type, name: str, folder: Path) -> dict[str, Any]:
     """Settings of a kind with everything it needs, none of them the default where that is easy."""
     needed: dict[str, dict[str, Any]] = {
         "sgd": {"model": {"name": "linear"}, "epochs": 7, "drops": [2, 3], "augmentation": {"shift": 1.5}},
+        "fast": {"model": {"name": "fastnet", "widths": [8, 16, 16]}, "epochs": 7, "lr": 0.75},
         "sklearn": {"estimator": "knn", "parameters": {"n_neighbors": 3}},
         "gradient-descent": {"loss": "squared", "steps": 7, "l2": 0.25},
         "table": {"file": "a.csv", "target": "label", "ignore": ["id"], "kinds": {"age": "integer"}},

@@ -35,7 +35,7 @@ def test_plain_is_json_led_by_the_name():
 def test_every_setting_of_the_attack_counts():
     other = {
         "optimiser": "adam", "init": "zero", "loss": "scalar-product", "criterion": "cw", "select": "gradient-norm",
-        "stagger": "full", "backend": "double",
+        "stagger": "full", "backend": "double", "precision": "bf16",
     }  # fmt: skip
     base, seen = GradientMatching(), {fingerprint(GradientMatching())}
     for each in fields(GradientMatching):

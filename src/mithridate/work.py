@@ -215,7 +215,7 @@ def keep(
         "seconds": seconds,
         "trace": {name: list(curve) for name, curve in poison.trace.items()},
         "folder": f"poisons/{job.key}",
-        "crew": list(experiment.members(job)) if trial.attack.needs_surrogate else [],
+        "surrogates": list(experiment.members(job)) if trial.attack.needs_surrogate else [],
         "defense": experiment.defense_names()[job.defense] if experiment.adaptive else None,
         "boxes": [_box(experiment, job, victim) for victim in range(len(experiment.victims))],
         "polytope": _polytopes(trial, crew, data, poison, goal.known),

@@ -148,7 +148,9 @@ def test_cosine_leaves_points_without_a_positive_similarity_to_nobody(engine, ca
         if similarities.max() < 1e-6:
             assert place == -1
         else:
-            assert place == np.flatnonzero(similarities > similarities.max() - 1e-7)[0]
+            near = np.flatnonzero(similarities > similarities.max() - 1e-7)
+            equal = similarities[near].min() > similarities.max() - 1e-15  # else rounded directions decide
+            assert place in near[: 1 if equal else None]
     counted = np.bincount(found.assigned[found.assigned >= 0].numpy(), minlength=count)
     assert found.sizes.tolist() == np.maximum(counted, 1).tolist()
 

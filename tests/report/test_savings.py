@@ -18,7 +18,7 @@ def test_every_part_by_hand(tmp_path: Path) -> None:
             row = {"surrogate": number, "learner": "convnet", "seconds": seconds, "curve": {}}
             store.add(f"surrogate-{number}", "surrogate", row)
         for trial, crew in ((0, [0, 1]), (1, [0]), (2, [0])):  # 0 is used three times, 1 once, 2 never
-            add_craft(store, trial, crew=crew)
+            add_craft(store, trial, surrogates=crew)
         add_victim(store, "attack", 0, hit=True, seconds=30.0, reused=4.0)
         for trial in range(3):  # one network judged on three trials
             add_victim(store, "clean", trial, hit=False, seconds=20.0)
@@ -45,5 +45,5 @@ def test_surrogates_whose_poisons_are_yet_to_come_have_saved_nothing(tmp_path: P
         for defense in ("", "epic"):  # an adaptive run trains one for each defense
             row = {"surrogate": 0, "learner": "convnet", "seconds": 100.0, "curve": {}}
             store.add(f"surrogate-0{defense}", "surrogate", row)
-        add_craft(store, 0, crew=[0])
+        add_craft(store, 0, surrogates=[0])
     assert savings(read(tmp_path)).surrogates == 0

@@ -21,12 +21,11 @@ def dropout(p: float) -> nn.Module:
 
 
 def rectified(pools: Sequence[nn.Module], *, p: float) -> list[nn.Module]:
-    """ReLU, dropout ``p`` and max pools: as many layers whatever the order, so that parameters keep their names.
+    """ReLU with dropout ``p``, and then max pools, as the papers have them.
 
-    Without dropout the pools come first, which gives the same values and gradients and leaves less to rectify.
+    Pools first would give the same values and leave less to rectify, but other activations to attacks on inner layers.
     """
-    relu = nn.Sequential(nn.ReLU(), dropout(p))
-    return [relu, *pools] if p else [*pools, relu]
+    return [nn.Sequential(nn.ReLU(), dropout(p)), *pools]
 
 
 def convolution(

@@ -53,7 +53,7 @@ class Craft:
     """Where the poison set lies, relative to the run folder."""
     polytopes: tuple[Polytope, ...]
     """Where the poison lies, by surrogate; empty for attacks outside feature space."""
-    crew: tuple[int, ...] = ()
+    surrogates: tuple[int, ...] = ()
     """Numbers of the surrogates it was crafted with; empty where it needs none, or the row does not say."""
     micro_batch: int | None = None
     """Rows at once with which it fitted into memory, where that had to be lowered; None elsewhere."""
@@ -210,5 +210,5 @@ def _craft(row: Mapping[str, Any]) -> Craft:
         folder=str(row.get("folder") or f"poisons/{row['key']}"),
         polytopes=polytopes(row.get("polytope")),
         micro_batch=whole(row.get("micro_batch")),
-        crew=tuple(member for each in row.get("crew") or () if (member := whole(each)) is not None),
+        surrogates=tuple(member for each in row.get("surrogates") or () if (member := whole(each)) is not None),
     )

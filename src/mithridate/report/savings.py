@@ -54,7 +54,7 @@ def _savings(run: Run) -> Savings:
 
 def _shared(crafts: Sequence[Craft], surrogates: Sequence[Surrogate]) -> float:
     """Seconds of each surrogate, times the poisons that share it less one; 0 where its poisons are yet to come."""
-    users = Counter(number for craft in crafts for number in craft.crew)
+    users = Counter(number for craft in crafts for number in craft.surrogates)
     costs: dict[int, list[float]] = {}
     for each in surrogates:
         if each.number is not None:
