@@ -20,13 +20,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_both_polytopes_hit_white_box_victims_and_no_control_does(tmp_path: Path) -> None:
-    """Five bundled classes: pretrained on 150 rows of each, transferred to 40 others of each, two of them poison."""
+    """Five bundled classes: pretrained on 150 rows of each, transferred to 40 others of each, five of all poison."""
     settings = config.override(
         config.presets()["polytope-quick"],
         [
             "data.per_class=380:420",
             "victims.0.start.weights.data.per_class=0:150",
             "victims.0.start.weights.learner.epochs=6",
+            "threat.budget=2.5 %",
             f"trials={TRIALS}",
         ],
     )
