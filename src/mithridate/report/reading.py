@@ -115,17 +115,26 @@ def read_victims(
         if len(found) <= most:
             rows = order.sorted(store.rows("victim", planned=True))
             return Networks(victim(row, graded=graded) for row in rows), None
-        last = {each.defense: each.key for each in found}  # which knows best what its defense is a control of
-        at = scalars.places()
+        # the last row of a defense knows best what that is a control of
+        at, told = scalars.places(), list({each.defense: place for place, each in enumerate(found)}.values())
         if order.names:
             sorting = at.sorted(order)
-            found, at = list(map(found.__getitem__, sorting.tolist())), at.taken(sorting)
-        keys = [found[k].key for k in _first(at, min(most, _WHOLE))]
-        kept = store.rows("victim", keys=list({*keys, *last.values()}), planned=True)
+            found, at, told = list(map(found.__getitem__, sorting.tolist())), at.taken(sorting), _moved(told, sorting)
+        chosen = {*_first(at, min(most, _WHOLE)), *told}
+        kept = store.rows("victim", keys=[found[place].key for place in chosen], planned=True)
         wholes = {row["key"]: victim(row, graded=graded) for row in kept}
-        all_of_them = Networks([wholes.get(each.key, each) for each in found])
+        for place in chosen:
+            found[place] = wholes.get(found[place].key, found[place])
+        all_of_them = Networks(found)
         all_of_them.remember("index", at.index)
     return all_of_them, Partial(read=len(wholes), of=len(found))
+
+
+def _moved(places: Sequence[int], sorting: Codes) -> list[int]:
+    """Where things are, after sorting, that were at ``places``."""
+    now = np.empty_like(sorting)
+    now[sorting] = np.arange(len(sorting))
+    return [int(now[place]) for place in places]
 
 
 def read_crafts(store: Store) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mithridate.report.remembering import once, remembered
+from mithridate.report.remembering import once
 
 if TYPE_CHECKING:
     from mithridate.report.load import Craft, Run, Surrogate
@@ -64,9 +64,8 @@ def _shared(crafts: Sequence[Craft], surrogates: Sequence[Surrogate]) -> float:
 
 
 def _judged_again(victims: Sequence[Victim]) -> float:
-    """Seconds of each training, times the trials that it is judged on less one."""
+    """Seconds of each training, times the trials that it is judged on less one: its rows all say what it took."""
     firsts = once(victims)
     if len(firsts) == len(victims):
         return 0.0
-    counts = remembered(victims, "judged again", lambda: Counter([each.training for each in victims]))
-    return sum([each.seconds * (counts[each.training] - 1) for each in firsts])
+    return max(0.0, sum([each.seconds for each in victims]) - sum([each.seconds for each in firsts]))
