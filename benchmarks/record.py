@@ -154,8 +154,9 @@ def main() -> None:
         result = recorded(folder)
         text = json.dumps(result, indent=1, sort_keys=True) + "\n"
         (RESULTS / f"{result['name']}.json").write_text(text, encoding="utf-8")
-    results = (path for path in sorted(RESULTS.glob("*.json")) if path.stem != "bench")  # docs/speed.md shows that
-    sections = [table(json.loads(path.read_text(encoding="utf-8"))) for path in results]
+    results = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json")))
+    ours = (each for each in results if "core_seconds" in each and each.get("name") not in ("bench", "peers-speed"))
+    sections = [table(each) for each in ours]  # the others are shown elsewhere, or speak for themselves
     head = PAGE.read_text(encoding="utf-8").partition(MARK)[0] if PAGE.exists() else "# Results\n\n"
     PAGE.write_text(head + MARK + "\n\n" + "\n".join(sections), encoding="utf-8")
 
