@@ -134,8 +134,8 @@ class Run:
         self.reached(**{name: state.facts[name] for name in _COUNTS})
 
 
-def optimiser(learner: SGD, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The optimiser of a learner's settings over parameter groups."""
+def optimiser(learner: SGD, groups: list[dict[str, Any]], *, overwrite: bool = False) -> torch.optim.Optimizer:
+    """The optimiser of a learner's settings over parameter groups; with ``overwrite`` it may change gradients."""
     if learner.optimiser == "adam":
         betas = (learner.momentum, 0.999)
         return torch.optim.Adam(groups, lr=learner.lr, betas=betas, weight_decay=learner.weight_decay)
@@ -145,4 +145,5 @@ def optimiser(learner: SGD, groups: list[dict[str, Any]]) -> torch.optim.Optimiz
         momentum=learner.momentum,
         weight_decay=learner.weight_decay,
         nesterov=learner.nesterov and learner.momentum > 0,
+        overwrite=overwrite,
     )

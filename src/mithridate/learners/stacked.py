@@ -8,6 +8,7 @@ for bit (:mod:`mithridate.ops.dense_stack`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 KEPT = 64 << 20
 """Bytes that the prepared inputs of one training may take; those of larger ones are prepared batch by batch."""
+SMALL = 1 << 18
+"""Multiply-adds of a matrix product below which a second thread costs more than it brings."""
 
 
 def layers(learner: SGD, run: Run) -> list[nn.Linear]:
@@ -73,9 +76,9 @@ class Side:
         """Take over weights and the optimiser's state."""
         self.learner, self.runs, self.at = learner, runs, runs[0].epoch
         self.nets = [layers(learner, run) for run in runs]
-        self.rows = [_rows(run) for run in runs]
+        self.rows = _rows(runs)
         self.stack = DenseStack([(each.out_features, each.in_features) for each in self.nets[0]], len(runs))
-        self.steps = optimiser(learner, [{"params": [self.stack.parameters], "factor": 1.0}])
+        self.steps = optimiser(learner, [{"params": [self.stack.parameters], "factor": 1.0}], overwrite=True)
         with torch.no_grad():
             _read(self.stack, runs, self.nets)
             _read_state(self.stack, self.steps, runs, self.nets)
@@ -84,19 +87,52 @@ class Side:
     def epoch(self, plans: Sequence[Sequence[Tensor]]) -> list[tuple[float, float]]:
         """One pass over the batches of each training, as many and as large for all; mean losses and accuracies."""
         how, likelihoods, hits = self.learner, list[Tensor](), list[Tensor]()
-        for step, (inputs, labels) in enumerate(_batches(self.runs, self.rows, plans)):
-            place = self.at + step / len(plans[0])
-            rate = factor(how.schedule, epoch=place, epochs=how.epochs, drops=how.drops)
-            self.steps.param_groups[0]["lr"] = how.lr * rate
-            found = self.stack.slope(inputs, labels)
-            self.steps.step()
-            likelihoods.append(found.likelihoods)
-            hits.append(found.hits)
+        with self._threads(len(plans[0][0])):
+            for step, (inputs, labels) in enumerate(self._batches(plans)):
+                place = self.at + step / len(plans[0])
+                rate = factor(how.schedule, epoch=place, epochs=how.epochs, drops=how.drops)
+                self.steps.param_groups[0]["lr"] = how.lr * rate
+                found = self.stack.slope(inputs, labels)
+                self.steps.step()
+                likelihoods.append(found.likelihoods)
+                hits.append(found.hits)
         self.at += 1
         seen = torch.cat(likelihoods, 1).double()
         right = torch.cat(hits, 1).sum(1)
         points = [(-each.clone().mean(), count / seen.shape[1]) for each, count in zip(seen, right, strict=True)]
         return [(float(loss.float()), float(accuracy)) for loss, accuracy in points]
+
+    @contextmanager
+    def _threads(self, rows: int) -> Iterator[None]:
+        """One thread where all products are small, and then as many as before."""
+        before = torch.get_num_threads()
+        if before == 1 or rows * max(outputs * inputs for outputs, inputs in self.stack.sizes) > SMALL:
+            yield
+            return
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def _batches(self, plans: Sequence[Sequence[Tensor]]) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
+        """Inputs ``(n, d)`` of each training, aligned, and labels ``(B, n)``; the inputs' memory is used again."""
+        rooms, sizes = dict[int, Room](), [len(part) for part in plans[0]]
+        order = torch.stack([torch.cat(list(plan)) for plan in plans])
+        called = torch.stack([run.data.labels[each] for run, each in zip(self.runs, order, strict=True)])
+        if self.rows is not None:
+            order += torch.arange(len(order))[:, None] * self.rows.shape[1]
+        for index, labels in zip(torch.split(order, sizes, 1), torch.split(called, sizes, 1), strict=True):
+            yield self._seen(index, rooms), labels
+
+    def _seen(self, index: Tensor, rooms: dict[int, Room]) -> Sequence[Tensor]:
+        """Inputs of a batch: of rows ``(B, n)`` of each training, or of all trainings where their rows are kept."""
+        if self.rows is None:
+            return [_prepared(run, part) for run, part in zip(self.runs, index, strict=True)]
+        count, width = index.shape[1], self.rows.shape[2]
+        room = rooms.get(count) or rooms.setdefault(count, Room(len(self.runs), count, width))
+        room.take(self.rows.view(-1, width), index)
+        return room.each
 
     @torch.no_grad()
     def write(self) -> None:
@@ -104,40 +140,16 @@ class Side:
         _write(self.stack, self.steps, self.runs, self.nets)
 
 
-def _batches(
-    runs: Sequence[Run], rows: Sequence[Tensor | None], plans: Sequence[Sequence[Tensor]]
-) -> Iterator[tuple[list[Tensor], Tensor]]:
-    """Inputs ``(n, d)`` of each training, aligned, and labels ``(B, n)`` of all; the inputs' memory is used again."""
-    rooms = dict[int, Room]()
-    labels = [run.data.labels[torch.cat(list(plan))] for run, plan in zip(runs, plans, strict=True)]
-    named = torch.split(torch.stack(labels), [len(part) for part in plans[0]], dim=1)
-    for parts, called in zip(zip(*plans, strict=True), named, strict=True):
-        count = len(parts[0])
-        yield _seen(runs, rows, parts, rooms, count), called
-
-
-def _seen(
-    runs: Sequence[Run], rows: Sequence[Tensor | None], parts: Sequence[Tensor], rooms: dict[int, Room], count: int
-) -> list[Tensor]:
-    """Inputs of a batch of each training."""
-    if any(each is None for each in rows):
-        return [_prepared(run, part) for run, part in zip(runs, parts, strict=True)]
-    if count not in rooms:
-        assert rows[0] is not None, "none is"
-        rooms[count] = Room(len(runs), count, rows[0].shape[1])
-    for known, part, place in zip(rows, parts, rooms[count].each, strict=True):
-        assert known is not None, "none is"
-        torch.index_select(known, 0, part, out=place)
-    return rooms[count].each
-
-
-def _rows(run: Run) -> Tensor | None:
-    """What the first trained layer sees of all rows ``(N, d)``; None where that is too much to keep."""
-    if run.features is not None:
-        return run.features
-    if len(run.data) * run.data.inputs[0].numel() * 4 > KEPT:
+def _rows(runs: Sequence[Run]) -> Tensor | None:
+    """What the first trained layer sees of all rows of each training ``(B, N, d)``; None where that is too much."""
+    data = runs[0].data
+    width = runs[0].features.shape[1] if runs[0].features is not None else data.inputs[0].numel()
+    if len(data) * width * 4 > KEPT:
         return None
-    return _prepared(run, torch.arange(len(run.data)))
+    rows = torch.empty(len(runs), len(data), width)
+    for run, place in zip(runs, rows, strict=True):
+        place.copy_(run.features if run.features is not None else _prepared(run, torch.arange(len(data))))
+    return rows
 
 
 def _prepared(run: Run, index: Tensor) -> Tensor:

@@ -40,10 +40,11 @@ def _side_by_side(
 ) -> list[Progress]:
     """The ends of trainings of one shape."""
     ends, curves, side = list[Progress](), [Curve()] * len(runs), stacked.Side(learner, runs)
+    for run in runs:
+        learner.start.ready(run.model)
     for epoch in range(learner.epochs):
         for run in runs:
             run.drop()
-            learner.start.ready(run.model)
         points = side.epoch([batches(run) for run in runs])
         ends = [
             run.reached(epoch=epoch + 1, epochs=learner.epochs, loss=loss, accuracy=accuracy)

@@ -44,7 +44,11 @@ class DenseStack:
         self.parameters.grad = torch.zeros(count, at)
         self._weights, self._biases = self._views(self.parameters.data)
         self._turned = [[each.t() for each in layer] for layer in self._weights]
-        self._slopes, self._bias_slopes = self._views(self.parameters.grad)
+        self._slopes, _ = self._views(self.parameters.grad)
+        self._bias_slopes = [
+            self.parameters.grad[:, bias : bias + outputs]
+            for (_, bias), (outputs, _) in zip(self._places, self.sizes, strict=True)
+        ]
         self._rooms: dict[int, _Rooms] = {}
 
     def layers(self, flat: Tensor, network: int) -> list[tuple[Tensor, Tensor]]:
@@ -88,16 +92,15 @@ class DenseStack:
         for k in range(len(self.sizes) - 1, -1, -1):
             seen = rooms.outputs[k - 1].each if k else inputs
             slopes = rooms.slopes[k]
-            for x, above, turned, weight, bias in zip(
-                seen, slopes.each, slopes.turned, self._slopes[k], self._bias_slopes[k], strict=True
-            ):
+            for x, turned, weight in zip(seen, slopes.turned, self._slopes[k], strict=True):
                 torch.mm(turned, x, out=weight)
-                torch.sum(above, 0, out=bias)
+            torch.sum(slopes.cube, 1, out=self._bias_slopes[k])
             if k:
                 below = rooms.slopes[k - 1]
                 for above, weight, room in zip(slopes.each, self._weights[k], below.each, strict=True):
                     torch.mm(above, weight, out=room)
-                below.all.masked_fill_(rooms.outputs[k - 1].all <= 0, 0.0)
+                out = rooms.outputs[k - 1].all
+                torch.ops.aten.threshold_backward.grad_input(below.all, out, 0, grad_input=below.all)
 
     def _views(self, flat: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """Weights and biases of each layer, of each network."""
@@ -114,8 +117,19 @@ class Room:
         whole = torch.zeros(count, _room(size))
         self.all = whole[:, :size]
         """``(B, n * width)``."""
-        self.each = [row[:size].view(rows, width) for row in whole]
+        self.cube = self.all.view(count, rows, width)
+        """``(B, n, width)``."""
+        self.each = list(self.cube)
         self.turned = [each.t() for each in self.each]
+        self._whole = whole.view(-1, width) if whole.shape[1] == size else None
+
+    def take(self, table: Tensor, index: Tensor) -> None:
+        """Write rows ``index`` ``(B, n)`` of a table ``(N, width)``."""
+        if self._whole is not None:
+            torch.index_select(table, 0, index.reshape(-1), out=self._whole)
+            return
+        for part, place in zip(index, self.each, strict=True):
+            torch.index_select(table, 0, part, out=place)
 
 
 class _Rooms:
