@@ -13,6 +13,7 @@ from mithridate.checkpoint import Checkpoint
 from mithridate.errors import ConfigError
 from mithridate.feature_attack import FeatureAttack, Placing, report
 from mithridate.notes import Notes
+from mithridate.ops.optimisers import Adam, Momentum
 from mithridate.ops.standing import (
     curve_of,
     curves_state,
@@ -99,9 +100,8 @@ class _Descent:
     def begun(attack: PolytopeAttack, place: Placing) -> _Descent:
         """Before the first step."""
         change, rate = torch.nn.Parameter(torch.zeros_like(place.clean)), attack.step_size
-        adam = attack.optimiser != "sgd"
-        optimiser = torch.optim.Adam([change], lr=rate) if adam else torch.optim.SGD([change], rate)
-        return _Descent(change=change, optimiser=optimiser)
+        kind = Momentum if attack.optimiser == "sgd" else Adam
+        return _Descent(change=change, optimiser=kind([{"params": [change]}], lr=rate))
 
     def state(self) -> Checkpoint:
         """After a step."""

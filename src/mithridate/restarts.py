@@ -109,7 +109,6 @@ class Descent:
     change: torch.nn.Parameter
     """``(n, *shape)`` in normalised pixels."""
     optimiser: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.MultiStepLR
     draws: torch.Generator
     loss: list[Tensor] = field(default_factory=list)
     alignment: list[Tensor] = field(default_factory=list)
@@ -131,7 +130,5 @@ class Descent:
         self.draws.set_state(state.tensors["draws"].cpu())
         restore_optimiser(self.optimiser, state.under("optimiser"))
         self.loss, self.alignment = (curve_of(state.under("curves"), name) for name in ("loss", "alignment"))
-        done = len(self.loss)
-        self.schedule.load_state_dict({"last_epoch": done, "_step_count": done + 1})  # the rate is the optimiser's
         step = int(state.facts["retrained"])
         self.retrained = (step, state.tensors["retrained"]) if step else None

@@ -43,6 +43,7 @@ from mithridate.notes import Notes, no_notes
 from mithridate.ops.criteria import CRITERIA, head_gradient_norms
 from mithridate.ops.gradients import EXACT, Backend, Derivatives, Precision, parameter_gradient
 from mithridate.ops.matching import OBJECTIVES, Loss, cosine
+from mithridate.ops.optimisers import Adam, Momentum
 from mithridate.ops.units import channel_units
 from mithridate.poison import Poison, no_poison
 from mithridate.restarts import Best, Contest, Descent, halvings
@@ -327,6 +328,7 @@ class _Brewing:
         if run.retrained:
             surrogates = self._retrained(run, noting.watch)
         constants = [self._clean_part(each) for each in surrogates]
+        decays = _decays(attack.steps) if attack.decay else []
         for step in range(len(run.loss), until or attack.steps):
             if attack.retrain_every and step and step % attack.retrain_every == 0:
                 run.retrained = step, run.change.detach().clone()
@@ -336,7 +338,8 @@ class _Brewing:
             value, alignment, slope = self._slope(at, surrogates, constants)
             run.change.grad = slope.sign() if attack.optimiser in ("signed-adam", "pgd") else slope
             run.optimiser.step()
-            run.schedule.step()
+            for group in run.optimiser.param_groups:
+                group["lr"] *= 0.1 ** decays.count(step + 1)
             run.change.data = self._projected(run.change.data)
             run.loss.append(value)
             run.alignment.append(alignment)
@@ -349,9 +352,9 @@ class _Brewing:
     def _begun(self) -> Descent:
         """The descent before its first step."""
         attack, change = self.attack, torch.nn.Parameter(self._start())
-        optimiser = _optimiser(attack.optimiser, change, attack.step_size)
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, _decays(attack.steps) if attack.decay else [])
-        return Descent(change=change, optimiser=optimiser, schedule=schedule, draws=self.draws)
+        return Descent(
+            change=change, optimiser=_optimiser(attack.optimiser, change, attack.step_size), draws=self.draws
+        )
 
     def score(self, surrogates: Sequence[_Surrogate], poison: Poison, seed: Seed) -> float:
         """The objective of a finished poison, averaged over surrogates and the augmentation draws of ``seed``."""
@@ -439,8 +442,8 @@ class _Brewing:
 
 def _optimiser(kind: str, change: torch.nn.Parameter, step_size: float) -> torch.optim.Optimizer:
     if kind in ("signed-adam", "adam"):
-        return torch.optim.Adam([change], lr=step_size)
-    return torch.optim.SGD([change], lr=step_size, momentum=0.9 if kind == "momentum" else 0.0)
+        return Adam([{"params": [change]}], lr=step_size)
+    return Momentum([{"params": [change]}], lr=step_size, momentum=0.9 if kind == "momentum" else 0.0)
 
 
 def _decays(steps: int) -> list[int]:

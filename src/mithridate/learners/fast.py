@@ -32,11 +32,11 @@ from mithridate.learner import Batch, Hook, Learner, Progress
 from mithridate.learners.augment import Augmentation, augmented
 from mithridate.learners.compiling import compiled
 from mithridate.learners.hooks import hooked_backward, parts
-from mithridate.learners.momentum import Momentum
 from mithridate.learners.precision import Precision, autocast, fitting
 from mithridate.learners.running import Run
 from mithridate.learners.windows import cut
 from mithridate.model import Architecture, Classifier
+from mithridate.ops.optimisers import Momentum
 from mithridate.seeding import Seed
 
 WHITENED = 5000

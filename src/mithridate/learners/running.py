@@ -14,9 +14,9 @@ from mithridate.dataset import Dataset
 from mithridate.errors import FormatError
 from mithridate.learner import Hook, Progress, Removal, removals_of, removals_state
 from mithridate.learners.hooks import dropped
-from mithridate.learners.momentum import Momentum
 from mithridate.learners.precision import Format, fitting
 from mithridate.model import Classifier
+from mithridate.ops.optimisers import Adam, Momentum
 from mithridate.seeding import Seed
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def optimiser(learner: SGD, groups: list[dict[str, Any]], *, overwrite: bool = F
     """The optimiser of a learner's settings over parameter groups; with ``overwrite`` it may change gradients."""
     if learner.optimiser == "adam":
         betas = (learner.momentum, 0.999)
-        return torch.optim.Adam(groups, lr=learner.lr, betas=betas, weight_decay=learner.weight_decay)
+        return Adam(groups, lr=learner.lr, betas=betas, weight_decay=learner.weight_decay)
     return Momentum(
         groups,
         lr=learner.lr,

@@ -1,16 +1,17 @@
-"""Steps of SGD with momentum, against torch's own."""
+"""Steps of SGD with momentum and of Adam, against torch's own."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from itertools import product
 
 import pytest
 import torch
 from torch import nn
 
-from mithridate.learners.momentum import Momentum
+from mithridate.ops.optimisers import Adam, Momentum
 
 SHAPES = [(4, 3, 3, 3), (10, 16), (7,), (1,)]
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
@@ -24,12 +25,23 @@ def parameters(layout):
 
 
 @pytest.mark.parametrize(("momentum", "weight_decay", "layout"), [*product([0.0, 0.9], [0.0, 5e-4], FORMATS)])
+@pytest.mark.parametrize("overwrite", [True, False])
 @pytest.mark.parametrize("nesterov", [True, False])
-def test_steps_are_torchs_bit_for_bit(nesterov, momentum, weight_decay, layout):
+def test_steps_with_momentum_are_torchs_bit_for_bit(nesterov, overwrite, momentum, weight_decay, layout):
     settings = {"lr": 0.1, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov and momentum > 0}
+    check(layout, partial(Momentum, overwrite=overwrite), torch.optim.SGD, settings)
+
+
+@pytest.mark.parametrize(("weight_decay", "layout"), [*product([0.0, 5e-4], FORMATS)])
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.99)])
+def test_steps_of_adam_are_torchs_bit_for_bit(betas, weight_decay, layout):
+    check(layout, Adam, torch.optim.Adam, {"lr": 0.1, "betas": betas, "weight_decay": weight_decay})
+
+
+def check(layout, kind, peer, settings):
     ours, theirs = parameters(layout), parameters(layout)
-    found = Momentum([{"params": ours[:2]}, {"params": ours[2:]}], **settings)
-    expected = torch.optim.SGD([{"params": theirs[:2]}, {"params": theirs[2:]}], **settings)
+    found = kind([{"params": ours[:2]}, {"params": ours[2:]}], **settings)
+    expected = peer([{"params": theirs[:2]}, {"params": theirs[2:]}], **settings)
     draws = torch.Generator().manual_seed(1)
     for step in range(4):
         for optimiser in (found, expected):
@@ -54,7 +66,8 @@ def test_parameters_without_a_gradient_stay():
     assert moved.tolist()[0] < 1
 
 
-def test_training_does_not_import_the_compiler():
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_training_does_not_import_the_compiler(optimiser):
     """It takes seconds in every process."""
     code = (
         "import sys, torch\n"
@@ -63,7 +76,7 @@ def test_training_does_not_import_the_compiler():
         "from mithridate.seeding import Seed\n"
         "from mithridate.dataset import Dataset, Space\n"
         "data = Dataset.of(torch.rand(8, 3), torch.arange(8) % 2, space=Space(shape=(3,), num_classes=2))\n"
-        "SGD(model=Linear(), epochs=1, augmentation=None).fit(data, seed=Seed(0))\n"
+        f"SGD(model=Linear(), epochs=1, optimiser='{optimiser}', augmentation=None).fit(data, seed=Seed(0))\n"
         "print('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
