@@ -64,13 +64,21 @@ BEFORE = {
     "polytope-quick": "1599414593d93c9a", "digits-poisoning": "a8b40efb5b9ca8a2",
 }  # fmt: skip
 """Hashes over the sorted keys, made at commit eda16b4, when each was still the fingerprint of all its settings."""
+SINCE = {
+    "quickstart": [
+        "attacks.0.steps=60", "victims.0.epochs=20", "victims.0.batch_size=64", "victims.0.augmentation.mode=bilinear",
+        "trials=5", "controls.noise=2",
+    ],
+}  # fmt: skip
+"""What presets said then and no longer say."""
 
 
 def grid(name: str) -> Experiment:
     """One of the grids above, or a preset."""
     if name in GRIDS:
         return tiny(**GRIDS[name])
-    return config.parse(Experiment, config.read_yaml(config.load_preset(name), where=name))
+    settings = config.read_yaml(config.load_preset(name), where=name)
+    return config.parse(Experiment, config.override(settings, SINCE.get(name, ())))
 
 
 @pytest.mark.parametrize("name", BEFORE)
