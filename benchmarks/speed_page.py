@@ -203,7 +203,9 @@ def table(heading: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def plain(value: Any) -> str:
-    """A cell of somebody else's table."""
+    """A cell of somebody else's table: a value, several, or a mean with its interval."""
+    if isinstance(value, dict):
+        return f"{plain(value['mean'])} [{plain(value['low'])}, {plain(value['high'])}]"
     if isinstance(value, list):
         return "[" + ", ".join(map(plain, value)) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -208,3 +208,16 @@ def test_the_data_are_left_alone():
     before = [each.inputs.clone() for each in data]
     LEARNER.fit_many(data, seeds)
     assert all(torch.equal(each.inputs, was) for each, was in zip(data, before, strict=True))
+
+
+@pytest.mark.slow
+def test_long_sums_over_one_output_do_not_depend_on_the_number_of_trainings():
+    learner = replace(LEARNER, model=MLP(hidden=(1,)), epochs=1, batch_size=33_000)
+    data, seeds = tables(3, rows=33_000)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = learner.fit_many(data, seeds)
+        assert all(same(end, alone(learner, *pair)) for end, *pair in zip(found, data, seeds, strict=True))
+    finally:
+        torch.set_num_threads(before)

@@ -1,8 +1,8 @@
 """Epochs of small dense networks without autograd, one training or many of one shape at a time.
 
 For linear classifiers, perceptrons with ReLU, and linear heads on features that stay as they are; in float32 on a CPU.
-Weights are those of the ordinary loop; where the trainings stand beside others, each becomes what it would alone, bit
-for bit (:mod:`mithridate.ops.dense_stack`).
+Weights are those of the ordinary loop, bit for bit on one thread and but for rounding on several; where the trainings
+stand beside others, each becomes what it would alone, bit for bit (:mod:`mithridate.ops.dense_stack`).
 """
 
 from __future__ import annotations
@@ -142,13 +142,18 @@ class Side:
 
 def _rows(runs: Sequence[Run]) -> Tensor | None:
     """What the first trained layer sees of all rows of each training ``(B, N, d)``; None where that is too much."""
-    data = runs[0].data
-    width = runs[0].features.shape[1] if runs[0].features is not None else data.inputs[0].numel()
+    first, data = runs[0], runs[0].data
+    if len(runs) == 1 and first.features is not None:
+        return first.features[None]
+    width = first.features.shape[1] if first.features is not None else data.inputs[0].numel()
     if len(data) * width * 4 > KEPT:
         return None
+    every = torch.arange(len(data))
+    if len(runs) == 1:
+        return _prepared(first, every)[None]
     rows = torch.empty(len(runs), len(data), width)
     for run, place in zip(runs, rows, strict=True):
-        place.copy_(run.features if run.features is not None else _prepared(run, torch.arange(len(data))))
+        place.copy_(run.features if run.features is not None else _prepared(run, every))
     return rows
 
 

@@ -94,7 +94,11 @@ class DenseStack:
             slopes = rooms.slopes[k]
             for x, turned, weight in zip(seen, slopes.turned, self._slopes[k], strict=True):
                 torch.mm(turned, x, out=weight)
-            torch.sum(slopes.cube, 1, out=self._bias_slopes[k])
+            if self.sizes[k][0] > 1:
+                torch.sum(slopes.cube, 1, out=self._bias_slopes[k])
+            else:  # one long sum is split among threads: in other places where others stand beside it
+                for above, bias in zip(slopes.each, self._bias_slopes[k], strict=True):
+                    torch.sum(above, 0, out=bias)
             if k:
                 below = rooms.slopes[k - 1]
                 for above, weight, room in zip(slopes.each, self._weights[k], below.each, strict=True):

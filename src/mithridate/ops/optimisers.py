@@ -111,19 +111,24 @@ class Adam(_Plain):
         self._betas, self._eps, self._decay = betas, eps, weight_decay
 
     def _step(self, params: list[Tensor], slopes: list[Tensor], *, lr: float | Tensor) -> None:
-        (first, second), decay = self._betas, self._decay
-        for each, slope in zip(params, slopes, strict=True):
-            state = self.state[each]
-            if not state:  # the count stays on the CPU
-                state |= {
-                    "step": torch.zeros(()),
-                    "exp_avg": torch.zeros_like(each),
-                    "exp_avg_sq": torch.zeros_like(each),
-                }
-            state["step"] += 1
-            step, mean, square = float(state["step"]), state["exp_avg"], state["exp_avg_sq"]
-            slope = slope.add(each, alpha=decay) if decay else slope
-            mean.lerp_(slope, 1 - first)
-            square.mul_(second).addcmul_(slope, slope, value=1 - second)
-            below = (square.sqrt() / (1 - second**step) ** 0.5).add_(self._eps)
-            each.addcdiv_(mean, below, value=-(float(lr) / (1 - first**step)))
+        (first, second), states = self._betas, [self._noted(each) for each in params]
+        if self._decay:
+            slopes = list(torch._foreach_add(slopes, params, alpha=self._decay))
+        means, squares = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
+        steps = [float(state["step"]) for state in states]
+        torch._foreach_lerp_(means, slopes, 1 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, slopes, slopes, value=1 - second)
+        below = torch._foreach_sqrt(squares)
+        torch._foreach_div_(below, [(1 - second**step) ** 0.5 for step in steps])
+        torch._foreach_add_(below, self._eps)
+        torch._foreach_addcdiv_(params, means, below, [-(float(lr) / (1 - first**step)) for step in steps])
+
+    def _noted(self, parameter: Tensor) -> dict[str, Tensor]:
+        """What is known of a parameter, one step further."""
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:  # the count stays on the CPU
+            zeros = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            state |= {"step": torch.zeros(()), **zeros}
+        state["step"] += 1
+        return state

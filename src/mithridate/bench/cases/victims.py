@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _WIDTHS, _POOLS = (32, 32, 64, 64, 64), (2, 4)
 _SHIFT, _LR = 2.0, 0.05
 _ENDLESS = 10**6  # epochs: a training whose next epoch is always at hand
+_SEEDS_APART = 0.08  # by how much the accuracies of equal trainings from other seeds may differ
 _GFLOP = 3 * 2 * 0.0268  # three passes of 26.8 million multiply-adds an image
 
 
@@ -100,9 +101,10 @@ def _prepared(size: Mapping[str, int]) -> Forms:
         slow, judged = _plain(size, rows, epochs)
         for _ in range(epochs):
             slow()
-        found = measured(_learner(size, epochs).fit(rows, seed=Seed(0)).model, split.test)
-        ours = [Figure(name="test accuracy", value=found, at_least=0.3 if epochs > 1 else 0.0)]
-        return {"plain": [Figure(name="test accuracy", value=judged(split))], **dict.fromkeys(fast, ours)}
+        found, theirs = measured(_learner(size, epochs).fit(rows, seed=Seed(0)).model, split.test), judged(split)
+        least = max(0.3, theirs - _SEEDS_APART)
+        ours = [Figure(name="test accuracy", value=found, at_least=least if epochs > 1 else 0.0)]
+        return {"plain": [Figure(name="test accuracy", value=theirs)], **dict.fromkeys(fast, ours)}
 
     plain_form = Form(run=plain, work=work, limit="conv fp32")
     return Forms(plain=plain_form, fast=fast, accuracy=accuracy, absent=absent)
@@ -113,13 +115,12 @@ def _side_by_side(size: Mapping[str, int]) -> Forms:
     import torch
 
     cores, work = torch.get_num_threads(), _GFLOP * size["images"]
-    one, many = _crew(size, 1), _crew(size, cores)
+    plain = Form(run=_crew(size, 1), work=work, limit="conv bf16")
+    if cores < 2:
+        return Forms(plain=plain, fast={}, accuracy=dict, absent={"processes": "it needs two cores"})
+    many = Form(run=_crew(size, cores), work=work, limit="conv bf16")
     same = [Figure(name="networks at a time", value=cores, at_least=1)]
-    return Forms(
-        plain=Form(run=one, work=work, limit="conv bf16"),
-        fast={"processes": Form(run=many, work=work, limit="conv bf16")},
-        accuracy=lambda: {"processes": same},
-    )
+    return Forms(plain=plain, fast={"processes": many}, accuracy=lambda: {"processes": same})
 
 
 def _crew(size: Mapping[str, int], count: int) -> Callable[[], object]:
@@ -178,6 +179,7 @@ CASES = (
         tiny={"images": 32, "batch": 16},
         items="images",
         prepare=_side_by_side,
+        must={"processes": 1.8},
     ),
     Growth(
         name="victims/growth/rows",
