@@ -89,7 +89,7 @@ def goals(bench: Row) -> Iterable[str]:
         for what, asked in (("times_faster", row.get("must", {})), ("times_lighter", row.get("lighter", {}))):
             for name, must in asked.items():
                 is_now = row["forms"].get(name, {}).get(what)
-                found = "not measured" if is_now is None else f"**{is_now:.3g}x**" + (", not yet" * (is_now < must))
+                found = "not measured" if is_now is None else f"**{short(is_now)}x**" + (", not yet" * (is_now < must))
                 wanted = f"{must:g}x" + (" less memory" if what == "times_lighter" else "")
                 better = row["stretch"].get(name) if what == "times_faster" else None
                 cells.append((f"`{row['name']}`", name, wanted, "" if better is None else f"{better:g}x", found))
@@ -128,7 +128,7 @@ def forms(row: Row) -> Iterable[tuple[str, ...]]:
             name,
             seconds(form["median_seconds"])
             + (f" (+ {form['compile_seconds']:.0f} s once)" if form["compile_seconds"] > 1 else ""),
-            "" if ratio is None else f"**{ratio:.3g}** [{low_high[0]:.3g}, {low_high[1]:.3g}]",
+            "" if ratio is None else f"**{short(ratio)}** [{short(low_high[0])}, {short(low_high[1])}]",
             must,
             rate(row, form),
             "" if form["share_of_limit"] is None else f"{form['share_of_limit']:.0%} of {form['limit']}",
@@ -209,6 +209,11 @@ def plain(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(plain, value)) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def short(value: float) -> str:
+    """Three digits; whole numbers from a thousand on."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def cost(row: Row, value: float) -> str:
