@@ -30,7 +30,7 @@ def recorded(folder: Path) -> dict[str, Any]:
     return {
         "name": meta["experiment"]["name"],
         "about": meta["experiment"]["about"],
-        "command": re.sub(r" --out \S+", "", meta["command"]),
+        "command": re.sub(r" --out \S+", "", meta["command"]).replace(f"{ROOT}/", ""),
         "environment": meta["environment"],
         "core_seconds": round(seconds),
         "experiment": meta["experiment"],
