@@ -80,3 +80,22 @@ def test_training_does_not_import_the_compiler(optimiser):
         "print('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_crafting_does_not_import_the_compiler():
+    code = (
+        "import sys, torch\n"
+        "from torch.nn.functional import cross_entropy\n"
+        "from mithridate.dataset import Space\n"
+        "from mithridate.models.smallconvnet import SmallConvNet\n"
+        "from mithridate.ops.gradients import Derivatives\n"
+        "from mithridate.ops.optimisers import Adam\n"
+        "model = SmallConvNet(widths=(4,), pools=(1,)).build(Space(shape=(3, 8, 8), num_classes=2)).eval()\n"
+        "inputs, labels = torch.nn.Parameter(torch.rand(4, 3, 8, 8)), torch.arange(4) % 2\n"
+        "ways = Derivatives(model, inputs, labels, criterion=lambda s, y: cross_entropy(s, y, reduction='sum'))\n"
+        "inputs.grad = ways.mixed(inputs, labels, [torch.ones_like(each) for each in model.parameters()])\n"
+        "Adam([{'params': [inputs]}], lr=0.1).step()\n"
+        "print(ways.backend, 'torch._dynamo' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.split() == ["gated-difference", "False"], found.stderr
